@@ -1,0 +1,184 @@
+"""What we have and what it does: the fleet as one frozen snapshot, with the age of everything in it.
+
+Absent is None. A fleet is built in one place, `store/fleet_snapshot.py`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from planner.hardware import Board, MigMode
+from planner.units import GpuUuid, NodeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One measured value and when the source observed it."""
+
+    value: float
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Pod:
+    """A Kubernetes pod (and its container) that holds a device; `uid` where the exporter names it."""
+
+    namespace: str
+    name: str
+    container: str | None = None
+    uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiles:
+    """What a window of samples of one metric says."""
+
+    samples: int
+    mean: float
+    p50: float
+    p95: float
+    maximum: float
+    minimum: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one device measured over a window; a metric without a sample is not in `metrics`.
+
+    `coverage_ratio` is the share of the window in which at least one sample was stored, in buckets of five minutes.
+    """
+
+    start: datetime
+    end: datetime
+    coverage_ratio: float
+    metrics: Mapping[str, Quantiles]
+
+
+class DeviceState(StrEnum):
+    """The five states of a device: a GPU without MIG, or one GPU instance."""
+
+    SERVING = "serving"
+    LOADED_IDLE = "loaded-idle"
+    HELD = "held"
+    FREE = "free"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A device state and the sentence of numbers that led to it."""
+
+    state: DeviceState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuInstance:
+    """One GPU instance; `start` is None while no source has told where it lies (DCGM never does)."""
+
+    gi_id: int
+    profile: str
+    start: int | None
+    metrics: Mapping[str, Observation]
+    pods: tuple[Pod, ...]
+    usage: Usage | None
+    verdict: Verdict
+    first_seen: datetime
+    last_seen: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One physical GPU. `board` is None when the catalogue does not know `model_name`."""
+
+    uuid: GpuUuid
+    index: int | None
+    node: NodeName
+    model_name: str | None
+    board: Board | None
+    pci_bus_id: str | None
+    driver_version: str | None
+    mig_mode: MigMode | None
+    metrics: Mapping[str, Observation]  # whole-GPU values; per-device values too when there are no instances
+    pods: tuple[Pod, ...]  # of the whole GPU; pods on instances are with the instance
+    instances: tuple[GpuInstance, ...]
+    usage: Usage | None
+    verdict: Verdict  # of the whole GPU; with instances, the most active state among them
+    first_seen: datetime
+    last_seen: datetime
+
+    @property
+    def board_label(self) -> str | None:
+        """Catalogue id of the board, or the source's own model name where the catalogue does not know it."""
+        return self.board.name if self.board else self.model_name
+
+    @property
+    def memory_total_bytes(self) -> int | None:
+        """Framebuffer of the whole GPU: as measured when it is not cut, else from the catalogue."""
+        measured = self.metrics.get("memory_total_bytes")
+        if measured is not None:
+            return int(measured.value)
+        return self.board.memory_total_bytes if self.board else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One machine and its GPUs, ordered by index."""
+
+    name: NodeName
+    cluster: str
+    gpus: tuple[Gpu, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What work is placed on: a whole GPU (`instance` is None) or one of its GPU instances."""
+
+    gpu: Gpu
+    instance: GpuInstance | None
+
+    @property
+    def name(self) -> str:
+        """Short name for people: node/index, and the instance's profile and id."""
+        index = "?" if self.gpu.index is None else str(self.gpu.index)
+        whole = f"{self.gpu.node}/{index}"
+        return whole if self.instance is None else f"{whole} {self.instance.profile}#{self.instance.gi_id}"
+
+    @property
+    def metrics(self) -> Mapping[str, Observation]:
+        return self.gpu.metrics if self.instance is None else self.instance.metrics
+
+    @property
+    def pods(self) -> tuple[Pod, ...]:
+        return self.gpu.pods if self.instance is None else self.instance.pods
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.gpu.usage if self.instance is None else self.instance.usage
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.gpu.verdict if self.instance is None else self.instance.verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Everything known at one moment, by node name."""
+
+    taken_at: datetime
+    nodes: tuple[Node, ...] = field(default=())
+
+    def gpus(self) -> Iterator[Gpu]:
+        """Every GPU, node by node."""
+        for node in self.nodes:
+            yield from node.gpus
+
+    def devices(self) -> Iterator[Device]:
+        """Every device that work can be placed on: GPU instances where there are any, else the whole GPU."""
+        for gpu in self.gpus():
+            if gpu.instances:
+                for instance in gpu.instances:
+                    yield Device(gpu=gpu, instance=instance)
+            else:
+                yield Device(gpu=gpu, instance=None)

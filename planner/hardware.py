@@ -1,0 +1,98 @@
+"""What a board can be cut into: profiles, placements and layouts, as the board's own tables state them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Evidence(StrEnum):
+    """How well a catalogue value is known."""
+
+    CAPTURED = "captured"  # printed by a real board in a published output
+    DOCUMENTED = "documented"  # stated by NVIDIA in text or configuration
+    DERIVED = "derived"  # carried over from the same chip or family
+    UNKNOWN = "unknown"
+
+
+class MigMode(StrEnum):
+    """State of a GPU's MIG mode; a pending change is a state of its own."""
+
+    DISABLED = "disabled"
+    ENABLED = "enabled"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Placement:
+    """Where a GPU instance lies on its GPU, in placement units: eighths on 7-slice boards, see `Board.placement_grid`."""
+
+    start: int
+    size: int
+
+    @property
+    def span(self) -> range:
+        """Placement units that the instance occupies."""
+        return range(self.start, self.start + self.size)
+
+    def __str__(self) -> str:
+        return f"{self.start}:{self.size}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One kind of GPU instance of one board; capacity is measured, never read from the name.
+
+    Command that shows the same rows: `nvidia-smi mig -lgip` and `-lgipp`. A value that no source states is None.
+    `evidence` names, for each of ids, memory, sm, engines, placements and max_instances, how it is known.
+    """
+
+    name: str
+    kind: str  # "1g", "1g+me", "1g2x" (one compute slice with twice the memory), "2g", ...
+    profile_id: int | None
+    compute_slices: int
+    memory_bytes: int | None
+    sm_count: int | None
+    max_instances: int
+    placements: tuple[Placement, ...]  # empty when no source states them
+    copy_engines: int | None
+    decoders: int | None
+    encoders: int | None
+    jpeg_engines: int | None
+    optical_flow_engines: int | None
+    graphics: bool
+    media_extensions: bool
+    evidence: tuple[tuple[str, Evidence], ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """One kind of GPU, with everything it can be cut into; `profiles` is empty on boards without MIG."""
+
+    name: str  # catalogue id: "A100-40GB", "H100-80GB-SXM"
+    architecture: str
+    product_names: tuple[str, ...]  # as NVML and `modelName` spell them
+    memory_total_bytes: int | None  # as the driver reports it, not the marketing figure
+    sm_count: int | None
+    compute_slices: int  # 7, A30 and RTX PRO 6000: 4; 0 without MIG
+    placement_grid: int  # placement units of the whole GPU: 8, 4 or 12; 0 without MIG
+    mig_enable_resets_gpu: bool | None
+    profiles: tuple[Profile, ...]
+    verification: str  # how well this board is known, in a sentence for people
+    sources: tuple[str, ...]
+
+    @property
+    def is_mig_capable(self) -> bool:
+        """Whether the board can be cut at all."""
+        return bool(self.profiles)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PlacedInstance:
+    """A GPU instance of a profile at a placement."""
+
+    profile: str
+    placement: Placement
+
+
+Layout = tuple[PlacedInstance, ...]
+"""All GPU instances of one GPU, sorted by start and then by profile name."""
