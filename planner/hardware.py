@@ -23,7 +23,7 @@ class MigMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Placement:
-    """Where a GPU instance lies on its GPU, in placement units: eighths on 7-slice boards, see `Board.placement_grid`."""
+    """Where a GPU instance lies on its GPU, in placement units (`Board.placement_grid` of them)."""
 
     start: int
     size: int

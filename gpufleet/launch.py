@@ -1,0 +1,93 @@
+"""How the parts of `gpufleet run` start and stop together: simulator, background service, dashboard.
+
+Each part is a process of its own. Ctrl-C, SIGTERM or the end of any part ends all of them.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import dashboard
+from gpufleet.errors import ProcessFailed
+
+STOP_PATIENCE_S = 20.0
+APP = Path(dashboard.__file__).resolve().parent / "app.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One process of the run."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+def gpufleet_command(*arguments: str) -> tuple[str, ...]:
+    """This installation's own command line, whatever PATH says."""
+    return (sys.executable, "-m", "gpufleet", *arguments)
+
+
+def dashboard_part(*, store_url: str, port: int) -> Part:
+    """The dashboard on 127.0.0.1; every other option is read from `streamlit_config.toml`, as a plain
+    `streamlit run dashboard/app.py` reads it."""
+    return Part(
+        name="dashboard",
+        command=(sys.executable, "-m", "streamlit", "run", str(APP), f"--server.port={port}"),
+        environment=(("GPUFLEET_STORE_URL", store_url),),
+    )
+
+
+def run_together(parts: Sequence[Part], *, environ: Mapping[str, str] | None = None) -> None:
+    """Run all parts until a signal comes; raises ProcessFailed when one ends on its own.
+
+    Children get their own process group, so that Ctrl-C reaches only this process, which then stops them in order:
+    the dashboard first, the simulator last.
+    """
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, stop)
+
+    inherited = dict(os.environ if environ is None else environ)
+    running: list[tuple[Part, subprocess.Popen[bytes]]] = []
+    try:
+        for part in parts:
+            process = subprocess.Popen(  # noqa: S603 - the commands are built above, not taken from input
+                part.command, env={**inherited, **dict(part.environment)}, start_new_session=True
+            )
+            running.append((part, process))
+        while not stopping.wait(0.3):
+            for part, process in running:
+                code = process.poll()
+                if code is not None:
+                    raise ProcessFailed(
+                        f"the {part.name} ended on its own with exit code {code}; what it said stands above. "
+                        "Everything else was stopped."
+                    )
+    finally:
+        _stop([process for _, process in reversed(running)])
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask each to end, then insist: a part that hangs must not keep the terminal."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + STOP_PATIENCE_S
+    for process in processes:
+        try:
+            process.wait(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
