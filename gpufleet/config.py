@@ -236,7 +236,9 @@ def _duplicates(sources: Mapping[str, tuple[Any, ...]], reports: tuple[ReportCon
                 problems.append(f"two sources of cluster {table.cluster!r} are named {table.name!r}; rename one")
             seen.add(key)
     names = [report.name for report in reports]
-    problems += [f"two reports are named {name!r}; rename one" for name in sorted({n for n in names if names.count(n) > 1})]
+    problems += [
+        f"two reports are named {name!r}; rename one" for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     return problems
 
 

@@ -1,9 +1,9 @@
 """What can go wrong in the shell.
 
-    ShellError                  every message says what, why and what to do; the command line prints it and exits 2
-    +-- ConfigurationError      the configuration file cannot be used; lists every problem at once
-    +-- SecretUnavailable       a secret is named but cannot be read
-    +-- ProcessFailed           a part of `gpufleet run` ended on its own
+ShellError                  every message says what, why and what to do; the command line prints it and exits 2
++-- ConfigurationError      the configuration file cannot be used; lists every problem at once
++-- SecretUnavailable       a secret is named but cannot be read
++-- ProcessFailed           a part of `gpufleet run` ended on its own
 """
 
 

@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
+
+import tomlkit
 
 import dashboard
 from gpufleet.errors import ProcessFailed
@@ -43,6 +47,14 @@ def dashboard_part(*, store_url: str, port: int) -> Part:
         command=(sys.executable, "-m", "streamlit", "run", str(APP), f"--server.port={port}"),
         environment=(("GPUFLEET_STORE_URL", store_url),),
     )
+
+
+def write_run_config(folder: Path, table: Mapping[str, Any]) -> Path:
+    """Hand a configuration made from flags to the background process; the caller removes the file."""
+    descriptor, name = tempfile.mkstemp(prefix=".gpufleet-run-", suffix=".toml", dir=folder)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(tomlkit.dumps(table))
+    return Path(name)
 
 
 def run_together(parts: Sequence[Part], *, environ: Mapping[str, str] | None = None) -> None:

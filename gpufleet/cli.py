@@ -1,0 +1,290 @@
+"""The commands: what each is called, what it takes, and what it calls."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from collectors.errors import CollectorError
+from gpufleet import demo, json_output, launch, service, text_output
+from gpufleet.config import DEFAULT_FILE, Config, load_config, parse_config, shown
+from gpufleet.errors import ConfigurationError, ShellError
+from gpufleet.window import WINDOW_HELP, parse_window
+from planner.advice import advise as advise_layouts
+from planner.errors import PlannerError
+from planner.fleet import Fleet
+from store.database import open_engine
+from store.errors import StoreError
+from store.fleet_snapshot import take_snapshot
+from store.location import store_url
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    help="What a GPU fleet really does, what stands idle in it, and the MIG layout that holds the same work on less.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+report_app = typer.Typer(help="Scheduled reports.", no_args_is_help=True)
+app.add_typer(report_app, name="report")
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help=f"Configuration file; {DEFAULT_FILE} in this folder by default.")
+]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="URL of the store, in place of the one in the configuration.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the documented JSON (docs/json.md).")]
+WindowOption = Annotated[str, typer.Option("--window", help=WINDOW_HELP)]
+ClusterOption = Annotated[str | None, typer.Option("--cluster", help="Only this cluster.")]
+PortOption = Annotated[int, typer.Option("--port", min=0, max=65535)]
+
+
+def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Our own errors are sentences for people: print them without a traceback, exit 2."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (ShellError, StoreError, PlannerError, CollectorError) as error:
+            Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"gpufleet: {error}")
+            raise typer.Exit(2) from error
+
+    return run
+
+
+@app.command()
+@_clear_errors
+def run(
+    config: ConfigOption = None,
+    demo_fleet: Annotated[bool, typer.Option("--demo", help="Show a simulated cluster.")] = False,
+    prometheus: Annotated[str | None, typer.Option(help="Read DCGM metrics from this Prometheus.")] = None,
+    dcgm: Annotated[list[str] | None, typer.Option(help="Scrape these dcgm-exporters (metrics URL).")] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="More exporters for --dcgm.")] = None,
+    port: PortOption = 8501,
+) -> None:
+    """Collect in the background and show the dashboard on 127.0.0.1, until Ctrl-C."""
+    _log_to_stderr()
+    chosen = [name for name, value in (("--demo", demo_fleet), ("--config", config), ("--prometheus", prometheus),
+                                       ("--dcgm", dcgm)) if value]  # fmt: skip
+    if len(chosen) > 1:
+        raise ShellError(f"{' and '.join(chosen)} contradict each other; give one of them.")
+    if more and not dcgm:
+        raise ShellError(f"{more[0]!r} is not understood; URLs of exporters come after --dcgm.")
+    if demo_fleet:
+        _run_demo(port)
+    elif prometheus or dcgm:
+        _run_flags(prometheus, [*(dcgm or []), *(more or [])], port)
+    else:
+        path = _config_path(config)
+        if path is None:
+            raise ShellError(
+                f"there is nothing to read: no {DEFAULT_FILE} in this folder. Look first with `gpufleet run --demo`, "
+                "or name what to read with --prometheus URL, --dcgm URL or --config FILE."
+            )
+        _run_config(path, load_config(path), port)
+
+
+@app.command()
+@_clear_errors
+def simulate(
+    nodes: Annotated[int, typer.Option(min=1, max=5000, help="Nodes of 4 to 8 GPUs.")] = 6,
+    seed: Annotated[int, typer.Option(help="Same seed, same cluster.")] = 1,
+    port: PortOption = 9400,
+    speed: Annotated[float, typer.Option(min=0.0, help="Simulated seconds per second.")] = 1.0,
+) -> None:
+    """Serve a simulated cluster on 127.0.0.1, exporter by exporter."""
+    from sample_data.server import serve
+
+    serve(nodes=nodes, seed=seed, port=port, speed=speed)
+
+
+@app.command()
+@_clear_errors
+def collect(
+    config: ConfigOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Read every source once and end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the sources into the store: once, or (without --once) on their intervals until stopped.
+
+    With --once the exit code is 1 if any target failed.
+    """
+    _log_to_stderr(quiet=as_json)
+    loaded = _required_config(config)
+    if not once:
+        if as_json:
+            raise ShellError("--json goes with --once; the service writes its attempts to the store.")
+        service.run_until_stopped(loaded)
+        return
+    engine = service.open_store(loaded)
+    collectors = service.build_collectors(loaded)
+    try:
+        attempts = service.collect_once(engine, collectors, service.utc_now())
+    finally:
+        for collector in collectors:
+            collector.close()
+        engine.dispose()
+    document = json_output.collect_document(attempts)
+    if as_json:
+        _print_json(document)
+    else:
+        text_output.print_collection(document)
+    if not all(target["ok"] for target in document):
+        raise typer.Exit(1)
+
+
+@app.command()
+@_clear_errors
+def fleet(
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    cluster: ClusterOption = None,
+    window: WindowOption = "1h",
+    as_json: JsonOption = False,
+) -> None:
+    """Show nodes, GPUs and GPU instances with their state and newest values."""
+    snapshot = _snapshot(config, store, cluster, parse_window(window))
+    if as_json:
+        _print_json(json_output.fleet_document(snapshot))
+    else:
+        text_output.print_fleet(snapshot)
+
+
+@app.command()
+@_clear_errors
+def advise(
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    cluster: ClusterOption = None,
+    window: WindowOption = "24h",
+    as_json: JsonOption = False,
+) -> None:
+    """Propose, per board, the MIG layouts that hold the measured work on the fewest GPUs."""
+    advice = advise_layouts(_snapshot(config, store, cluster, parse_window(window)))
+    if as_json:
+        _print_json(json_output.advise_document(advice))
+    else:
+        text_output.print_advice(advice)
+
+
+@app.command("check-config")
+@_clear_errors
+def check_config(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
+    """Check a configuration file and print what it means, secrets masked."""
+    _print_json(shown(load_config(file)))
+
+
+@report_app.command("run")
+@_clear_errors
+def report_run(name: Annotated[str, typer.Argument(metavar="NAME")], config: ConfigOption = None) -> None:
+    """Write one configured report now and print the names of its files."""
+    loaded = _required_config(config)
+    report = loaded.report(name)
+    engine = open_engine(loaded.store.url, read_only=True)
+    try:
+        for path in service.run_report(engine, report, service.utc_now()):
+            typer.echo(path)
+    except OSError as error:
+        raise ShellError(f"the report {name!r} cannot be written to {report.directory}: {error.strerror}.") from error
+    finally:
+        engine.dispose()
+
+
+def _run_demo(port: int) -> None:
+    folder = Path.cwd() / demo.FOLDER
+    simulator_port = demo.free_port()
+    path = demo.write_demo_config(folder, simulator_port)
+    loaded = load_config(path)
+    typer.echo(f"Building a day of history of the simulated cluster in {folder} ...")
+    demo.fill_history(loaded.store.url, service.utc_now())
+    _run_config(path, loaded, port, before=(demo.simulator_part(simulator_port),))
+
+
+def _run_flags(prometheus: str | None, dcgm: list[str], port: int) -> None:
+    """Flags make a configuration too; it is handed to the background process in a file that only we can read."""
+    sources: dict[str, Any] = (
+        {"prometheus": [{"name": "prometheus", "url": prometheus}]}
+        if prometheus
+        else {"dcgm": [{"name": "dcgm", "targets": dcgm}]}
+    )
+    raw = {"version": 1, "store": {"url": store_url(os.environ, Path.cwd())}, "sources": sources}
+    loaded = parse_config(raw, origin="the command line", directory=Path.cwd())
+    path = launch.write_run_config(Path.cwd(), raw)
+    try:
+        _run_config(path, loaded, port)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _run_config(path: Path, loaded: Config, port: int, *, before: tuple[launch.Part, ...] = ()) -> None:
+    if not loaded.sources:
+        raise ConfigurationError(str(path), ["it names no source; add a [[sources.prometheus]] or [[sources.dcgm]]"])
+    # The store is brought up to date here, before two processes open it.
+    service.open_store(loaded).dispose()
+    typer.echo(f"gpufleet: dashboard on http://127.0.0.1:{port}  (Ctrl-C stops everything)")
+    launch.run_together(
+        (
+            *before,
+            launch.Part(
+                name="background collection", command=launch.gpufleet_command("collect", "--config", str(path))
+            ),
+            launch.dashboard_part(store_url=loaded.store.url, port=port),
+        )
+    )
+
+
+def _snapshot(config: Path | None, store: str | None, cluster: str | None, window: timedelta) -> Fleet:
+    path = _config_path(config)
+    if store is not None:
+        url = store
+    elif path is not None:
+        url = load_config(path).store.url
+    else:
+        url = store_url(os.environ, Path.cwd())
+    engine = open_engine(url, read_only=True)
+    try:
+        return take_snapshot(engine, service.utc_now(), cluster=cluster, window=window)
+    finally:
+        engine.dispose()
+
+
+def _config_path(given: Path | None) -> Path | None:
+    if given is not None:
+        return given
+    default = Path.cwd() / DEFAULT_FILE
+    return default if default.exists() else None
+
+
+def _required_config(given: Path | None) -> Config:
+    return load_config(given if given is not None else Path.cwd() / DEFAULT_FILE)
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _log_to_stderr(*, quiet: bool = False) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING if quiet else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for chatty in ("apscheduler", "httpx", "httpcore", "alembic", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

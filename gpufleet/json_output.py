@@ -1,0 +1,169 @@
+"""The JSON that other tools read: stable shapes, documented key by key in docs/json.md; what is unknown is null."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from collectors.source import Attempt
+from planner.advice import Advice, Assignment, BoardAdvice, ProposedLayout
+from planner.fleet import Fleet, Gpu, GpuInstance, Observation, Pod
+from planner.metrics import METRICS, Level
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """ISO 8601 in UTC with a `Z`."""
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+def fleet_document(fleet: Fleet) -> dict[str, Any]:
+    """`gpufleet fleet --json`."""
+    return {
+        "taken_at": timestamp(fleet.taken_at),
+        "nodes": [
+            {"name": node.name, "cluster": node.cluster, "gpus": [_gpu(gpu) for gpu in node.gpus]}
+            for node in fleet.nodes
+        ],
+    }
+
+
+def collect_document(attempts: Sequence[tuple[str, Attempt]]) -> list[dict[str, Any]]:
+    """`gpufleet collect --json`: one object per source and target; windows of one target are added up."""
+    by_target: dict[tuple[str, str], list[Attempt]] = {}
+    for source, attempt in attempts:
+        by_target.setdefault((source, attempt.target), []).append(attempt)
+    return [_target(source, target, tries) for (source, target), tries in by_target.items()]
+
+
+def advise_document(advice: Advice) -> dict[str, Any]:
+    """`gpufleet advise --json`."""
+    return {
+        "taken_at": timestamp(advice.taken_at),
+        "boards": [_board(board) for board in advice.boards],
+        "not_advised": [
+            {"cluster": rest.cluster, "board": rest.board, "gpus": rest.gpus, "reason": rest.reason}
+            for rest in advice.not_advised
+        ],
+    }
+
+
+def _board(advice: BoardAdvice) -> dict[str, Any]:
+    return {
+        "cluster": advice.cluster,
+        "board": advice.board.name,
+        "gpus_total": advice.gpus_total,
+        "gpus_now": advice.gpus_now,
+        "gpus_needed": advice.gpus_needed,
+        "lower_bound": advice.lower_bound,
+        "optimal": advice.is_optimal,
+        "layouts": [_layout(layout) for layout in advice.layouts],
+        "assignments": [_assignment(assignment) for assignment in advice.assignments],
+        "unplaced": [{"device": rest.device, "reason": rest.reason} for rest in advice.unplaced],
+        "released": [
+            {
+                "device": held.device,
+                "profile": held.profile,
+                "pods": [_pod(pod) for pod in held.pods],
+                "reason": held.reason,
+            }
+            for held in advice.released
+        ],
+        "caveats": list(advice.caveats),
+    }
+
+
+def _layout(proposed: ProposedLayout) -> dict[str, Any]:
+    return {
+        "mig_enabled": not proposed.is_whole,
+        "gpus": proposed.gpus,
+        "gpu_numbers": list(proposed.gpu_numbers),
+        "instances": [
+            {"profile": placed.profile, "start": placed.placement.start, "size": placed.placement.size}
+            for placed in proposed.layout
+        ],
+        "free_units": proposed.free_units,
+    }
+
+
+def _assignment(assignment: Assignment) -> dict[str, Any]:
+    return {
+        "device": assignment.device,
+        "gpu_uuid": assignment.uuid,
+        "gi_id": assignment.gi_id,
+        "pods": [_pod(pod) for pod in assignment.pods],
+        "from_profile": assignment.from_profile,
+        "to_profile": assignment.to_profile,
+        "gpu_number": assignment.gpu_number,
+        "start": assignment.placement.start if assignment.placement else None,
+        "need": {
+            "memory_bytes": assignment.need.memory_bytes,
+            "memory_basis": assignment.need.memory_basis.value,
+            "sm_count": assignment.need.sm_count,
+            "compute_basis": assignment.need.compute_basis.value,
+        },
+        "pinned": assignment.is_pinned,
+        "too_small_now": assignment.is_too_small_now,
+        "reasons": [*assignment.need.reasons, *assignment.reasons],
+    }
+
+
+def _target(source: str, target: str, attempts: list[Attempt]) -> dict[str, Any]:
+    batches = [attempt.batch for attempt in attempts if attempt.batch is not None]
+    errors = [attempt.error for attempt in attempts if attempt.error is not None]
+    gaps = {gap: None for batch in batches for gap in batch.gaps}  # ordered, each once
+    return {
+        "source": source,
+        "target": target,
+        "ok": not errors,
+        "readings": sum(len(batch.readings) for batch in batches),
+        "facts": sum(len(batch.facts) for batch in batches),
+        "gaps": [{"subject": gap.subject, "metric": gap.metric, "reason": gap.reason} for gap in gaps],
+        "seconds": round(sum(attempt.seconds for attempt in attempts), 3),
+        "error": str(errors[-1]) if errors else None,
+    }
+
+
+def _gpu(gpu: Gpu) -> dict[str, Any]:
+    return {
+        "uuid": gpu.uuid,
+        "index": gpu.index,
+        "board": gpu.board_label,
+        "memory_total_bytes": gpu.memory_total_bytes,
+        "mig_mode": gpu.mig_mode.value if gpu.mig_mode else None,
+        "state": gpu.verdict.state.value,
+        "state_reason": gpu.verdict.reason,
+        "metrics": _metrics(gpu.metrics, {Level.GPU, Level.DEVICE}),
+        "observed_at": _newest(gpu.metrics),
+        "pods": [_pod(pod) for pod in gpu.pods],
+        "instances": [_instance(instance) for instance in gpu.instances],
+    }
+
+
+def _instance(instance: GpuInstance) -> dict[str, Any]:
+    used = instance.metrics.get("memory_used_bytes")
+    return {
+        "gi_id": instance.gi_id,
+        "profile": instance.profile,
+        "start": instance.start,
+        "state": instance.verdict.state.value,
+        "state_reason": instance.verdict.reason,
+        "memory_used_bytes": None if used is None else used.value,
+        "metrics": _metrics(instance.metrics, {Level.DEVICE}),
+        "observed_at": _newest(instance.metrics),
+        "pods": [_pod(pod) for pod in instance.pods],
+    }
+
+
+def _metrics(measured: Mapping[str, Observation], levels: set[Level]) -> dict[str, float | None]:
+    return {
+        metric.name: measured[metric.name].value if metric.name in measured else None
+        for metric in METRICS
+        if metric.level in levels
+    }
+
+
+def _newest(measured: Mapping[str, Observation]) -> str | None:
+    return timestamp(max((observation.observed_at for observation in measured.values()), default=None))
+
+
+def _pod(pod: Pod) -> dict[str, Any]:
+    return {"namespace": pod.namespace, "name": pod.name, "container": pod.container, "uid": pod.uid}

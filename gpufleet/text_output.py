@@ -1,0 +1,135 @@
+"""How the commands answer people in a terminal; names from clusters are hostile input and are shown literally."""
+
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dashboard.formatting import ABSENT, age, bytes_text, percent
+from planner.advice import Advice, BoardAdvice, ProposedLayout
+from planner.fleet import Device, Fleet, Observation, Pod
+
+
+def literal(text: str) -> str:
+    """The text as it is: no terminal control characters, no rich markup."""
+    return escape("".join(letter if unicodedata.category(letter)[0] != "C" else "�" for letter in text))
+
+
+def print_fleet(fleet: Fleet) -> None:
+    """One line per device."""
+    console = _console()
+    if not fleet.nodes:
+        console.print("No GPU has been seen yet. Is a collector running? `gpufleet collect --once` tries every source.")
+        return
+    table = Table(title=f"Fleet at {fleet.taken_at:%Y-%m-%d %H:%M:%S} UTC", title_justify="left")
+    for heading in ("Device", "Board", "State", "Active", "Memory", "Pods", "Age"):
+        table.add_column(heading, justify="right" if heading in ("Active", "Memory", "Age") else "left")
+    for device in fleet.devices():
+        table.add_row(
+            literal(device.name),
+            literal(device.gpu.board_label or ABSENT),
+            device.verdict.state.value,
+            _activity(device),
+            _memory(device),
+            literal(_pods(device.pods)),
+            age(_newest(device), fleet.taken_at),
+        )
+    console.print(table)
+
+
+def print_advice(advice: Advice) -> None:
+    """Per board: the counts, the layouts to cut, and what is not placed."""
+    console = _console()
+    if not advice.boards and not advice.not_advised:
+        console.print("No GPU has been seen in the window, so there is nothing to advise.")
+    for board in advice.boards:
+        _print_board(console, board)
+    for rest in advice.not_advised:
+        console.print(f"[bold]{literal(rest.board)}[/bold]: {rest.gpus} GPUs, no advice: {literal(rest.reason)}")
+
+
+def print_collection(document: Sequence[dict[str, Any]]) -> None:
+    """One line per target, with the reasons of its gaps."""
+    console = _console()
+    table = Table()
+    for heading in ("Source", "Target", "", "Readings", "GPUs", "Gaps", "Seconds"):
+        table.add_column(heading, justify="right" if heading in ("Readings", "GPUs", "Gaps", "Seconds") else "left")
+    for target in document:
+        table.add_row(
+            literal(target["source"]),
+            literal(target["target"]),
+            "ok" if target["ok"] else "failed",
+            str(target["readings"]),
+            str(target["facts"]),
+            str(len(target["gaps"])),
+            f"{target['seconds']:.2f}",
+        )
+    console.print(table)
+    for target in document:
+        if target["error"]:
+            console.print(f"{literal(target['target'])}: {literal(target['error'])}")
+    for reason in sorted({gap["reason"] for target in document for gap in target["gaps"]}):
+        console.print(f"gap: {literal(reason)}")
+
+
+def _print_board(console: Console, board: BoardAdvice) -> None:
+    proof = "proven least" if board.is_optimal else f"at least {board.lower_bound}"
+    console.print(
+        f"[bold]{literal(board.board.name)}[/bold]: {board.gpus_now} of {board.gpus_total} GPUs hold something now, "
+        f"{board.gpus_needed} would do ({proof})"
+    )
+    for proposed in board.layouts:
+        console.print(f"  {proposed.gpus} x {_layout(proposed)}")
+    table = Table(show_edge=False)
+    for heading in ("Now", "Pods", "From", "To", "GPU", "Why"):
+        table.add_column(heading)
+    for assignment in board.assignments:
+        table.add_row(
+            literal(assignment.device),
+            literal(_pods(assignment.pods)),
+            assignment.from_profile or "whole GPU",
+            assignment.to_profile or "whole GPU",
+            str(assignment.gpu_number),
+            literal(" ".join((*assignment.need.reasons, *assignment.reasons))),
+        )
+    console.print(table)
+    for held in board.released:
+        console.print(f"  released: {literal(held.device)} ({literal(_pods(held.pods))}): {literal(held.reason)}")
+    for rest in board.unplaced:
+        console.print(f"  not placed: {literal(rest.device)}: {literal(rest.reason)}")
+    for caveat in board.caveats:
+        console.print(f"  note: {literal(caveat)}")
+
+
+def _layout(proposed: ProposedLayout) -> str:
+    if proposed.is_whole:
+        return "whole GPU, MIG off"
+    return " + ".join(f"{placed.profile} at {placed.placement.start}" for placed in proposed.layout)
+
+
+def _pods(pods: Sequence[Pod]) -> str:
+    return ", ".join(f"{pod.namespace}/{pod.name}" for pod in pods) or ABSENT
+
+
+def _activity(device: Device) -> str:
+    for metric in ("sm_active_ratio", "gr_engine_active_ratio", "gpu_busy_ratio"):
+        if metric in device.metrics:
+            return percent(device.metrics[metric].value)
+    return percent(None)
+
+
+def _memory(device: Device) -> str:
+    used: Observation | None = device.metrics.get("memory_used_bytes")
+    return bytes_text(used.value if used else None)
+
+
+def _newest(device: Device) -> datetime | None:
+    return max((observation.observed_at for observation in device.metrics.values()), default=None)
+
+
+def _console() -> Console:
+    return Console(highlight=False)

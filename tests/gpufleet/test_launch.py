@@ -1,0 +1,61 @@
+"""Parts of a run start and stop together."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from gpufleet.errors import ProcessFailed
+from gpufleet.launch import Part, run_together
+
+_SLEEPER = (
+    "import pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(__import__('os').getpid())); time.sleep(60)"
+)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_when_one_part_ends_the_others_are_stopped_and_it_is_named(tmp_path: Path) -> None:
+    noted = tmp_path / "pid"
+    waiter = Part(name="waiter", command=(sys.executable, "-c", _SLEEPER, str(noted)))
+    quitter = Part(
+        name="quitter",
+        command=(
+            sys.executable,
+            "-c",
+            "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)\nsys.exit(3)",
+            str(noted),
+        ),
+    )
+    with pytest.raises(ProcessFailed, match="the quitter ended on its own with exit code 3"):
+        run_together((waiter, quitter))
+    assert not is_running(int(noted.read_text()))
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_every_part(tmp_path: Path, name: signal.Signals) -> None:
+    noted = tmp_path / "pid"
+    script = textwrap.dedent(f"""
+        import sys
+        from gpufleet.launch import Part, run_together
+        run_together((Part(name="waiter", command=(sys.executable, "-c", {_SLEEPER!r}, {str(noted)!r})),))
+    """)
+    process = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 30
+    while not (noted.exists() and noted.read_text()):
+        assert time.monotonic() < deadline, "the part was not started"
+        time.sleep(0.05)
+    process.send_signal(name)
+    assert process.wait(timeout=30) == 0
+    assert not is_running(int(noted.read_text()))
