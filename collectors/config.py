@@ -1,0 +1,85 @@
+"""What every source that is reached over HTTP can be told: its name, its cluster, how patient to be, how to log in."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
+
+DEFAULT_CLUSTER = "default"
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+def _http_url(url: str) -> str:
+    """The URL as it will be used: http or https, with a host, without credentials, query or fragment."""
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write a whole address: http://host:port/path")
+    if "@" in parts.netloc:
+        raise ValueError("an address carries no user or password; use username and password_file")
+    if parts.query or parts.fragment:
+        raise ValueError("an address carries no query (?...) and no fragment (#...)")
+    if re.search(r"[\x00-\x20\x7f]", parts.netloc + parts.path):
+        raise ValueError("an address has no blanks and no control characters")
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ValueError("the port is a number from 1 to 65535") from error
+    if port == 0:
+        raise ValueError("the port is a number from 1 to 65535")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class HttpSourceConfig(BaseModel):
+    """Keys that all HTTP sources share.
+
+    Secret fields are filled in by the shell: from `<field>_file` in the table, or from the environment.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: Name
+    cluster: Name = DEFAULT_CLUSTER
+    interval_s: Annotated[float, Field(ge=1, le=86_400)] = 30.0
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    bearer_token: SecretStr | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: Path | None = None
+    verify_tls: bool = True
+
+    @model_validator(mode="after")
+    def _one_way_to_log_in(self) -> "HttpSourceConfig":
+        if self.bearer_token is not None and self.username is not None:
+            raise ValueError("give either a bearer token or username and password, not both")
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together; one of them is missing")
+        for field in ("bearer_token", "password"):
+            secret: SecretStr | None = getattr(self, field)
+            if secret is not None and not re.fullmatch(r"[\x21-\x7e]+", secret.get_secret_value()):
+                raise ValueError(f"{field} is empty or has blanks, line breaks or other characters HTTP cannot carry")
+        if self.ca_file is not None and not self.verify_tls:
+            raise ValueError("ca_file says whom to trust and verify_tls = false trusts everyone; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_lie_beside_the_configuration(self, info: ValidationInfo) -> "HttpSourceConfig":
+        directory = (info.context or {}).get("directory")
+        if self.ca_file is None:
+            return self
+        path = self.ca_file if directory is None else Path(directory) / self.ca_file
+        if not path.is_file():
+            raise ValueError(f"ca_file names {path}, which is no file")
+        object.__setattr__(self, "ca_file", path)  # frozen for everyone else; this is still construction
+        return self
+
+
+def target_name(url: str) -> str:
+    """Short name of what a URL points at, for messages and attempt rows: host, port and telling path."""
+    parts = urlsplit(url)
+    return parts.netloc + parts.path.removesuffix("/metrics").rstrip("/")
