@@ -5,8 +5,10 @@ SQLModel tables do not validate: what comes in was validated at the edge (`colle
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, Index, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Table, UniqueConstraint
 from sqlmodel import Field, SQLModel
+
+METADATA = SQLModel.metadata
 
 NO_INSTANCE = -1
 """`gi_id` of a whole GPU; a number, because NULLs are never equal in a unique key."""
@@ -36,7 +38,10 @@ class CollectionAttempt(SQLModel, table=True):
     """One try at one target of a source: how long it took, what it yielded, what went wrong."""
 
     __tablename__ = "collection_attempt"
-    __table_args__ = (Index("ix_attempt_source_target_started", "source_id", "target", "started_at"),)
+    __table_args__ = (
+        UniqueConstraint("source_id", "target", "started_at"),
+        Index("ix_collection_attempt_last_success", "source_id", "target", "ok", "started_at"),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     source_id: int = Field(foreign_key="source.id")
@@ -47,7 +52,8 @@ class CollectionAttempt(SQLModel, table=True):
     readings: int
     facts: int
     gaps: int
-    last_observed_at: datetime | None = None  # newest reading of the attempt, by the source's clock
+    # newest reading of the attempt, by the source's clock
+    last_observed_at: datetime | None = Field(default=None, index=True)
     error_kind: str | None = None
     error: str | None = None
     permanent: bool | None = None
@@ -192,3 +198,8 @@ class Sample(SQLModel, table=True):
     remapped_rows_uncorrectable: float | None = None
     remapped_rows_correctable: float | None = None
     row_remap_failed: float | None = None
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """The SQLAlchemy table of a model, for statements over many rows at once."""
+    return METADATA.tables[str(model.__tablename__)]

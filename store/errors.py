@@ -1,0 +1,93 @@
+"""What can go wrong with the store, and how a driver's error becomes one of ours.
+
+StoreError
++-- StoreMissing        nothing is there: no file, or a file without tables
++-- StoreOutdated       tables of another version of gpufleet: older (migrate) or newer (update gpufleet)
++-- StoreReadOnly       file or folder may not be written
++-- StoreFull           no space left
++-- StoreBusy           another process held the write lock for too long
++-- StoreCorrupt        not a database, or a damaged one
++-- StoreUnavailable    anything else between us and the database: I/O error, refused connection
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+
+class StoreError(Exception):
+    """Base of all store errors; the message says what, why and what to do."""
+
+
+class StoreMissing(StoreError):
+    """There is no store at that place."""
+
+
+class StoreOutdated(StoreError):
+    """The store's tables are of another version than this code."""
+
+
+class StoreReadOnly(StoreError):
+    """The store may be read but not written."""
+
+
+class StoreFull(StoreError):
+    """There is no space left for the store; nothing of the refused batch was written."""
+
+
+class StoreBusy(StoreError):
+    """Another process held the store's write lock for longer than we wait."""
+
+
+class StoreCorrupt(StoreError):
+    """The file is not a database, or a damaged one."""
+
+
+class StoreUnavailable(StoreError):
+    """The database could not be reached or read."""
+
+
+# Result codes: https://www.sqlite.org/rescode.html; the low byte is the primary code.
+_BY_SQLITE_CODE: dict[int, tuple[type[StoreError], str]] = {
+    sqlite3.SQLITE_READONLY: (
+        StoreReadOnly,
+        "the store may not be written: give this user write access to the file and its folder",
+    ),
+    sqlite3.SQLITE_FULL: (
+        StoreFull,
+        "no space left for the store: free disk space or prune old samples; the batch was not written",
+    ),
+    sqlite3.SQLITE_BUSY: (StoreBusy, "another process is writing to the store and did not finish in time: try again"),
+    sqlite3.SQLITE_LOCKED: (StoreBusy, "another connection holds a table of the store: try again"),
+    sqlite3.SQLITE_CORRUPT: (
+        StoreCorrupt,
+        "the store is damaged: move the file away, or recover it with `sqlite3 FILE .recover`",
+    ),
+    sqlite3.SQLITE_NOTADB: (StoreCorrupt, "the file is not an SQLite database: check the path, or move the file away"),
+    sqlite3.SQLITE_CANTOPEN: (StoreMissing, "the store cannot be opened: check that file and folder exist"),
+    sqlite3.SQLITE_IOERR: (StoreUnavailable, "the operating system refused to read or write the store: check the disk"),
+}
+
+
+@contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Turn what the database driver raises inside the block into a `StoreError`."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _mapped(error.orig) from error
+    except sqlite3.Error as error:
+        raise _mapped(error) from error
+
+
+def _mapped(error: BaseException | None) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", None)
+    kind = _BY_SQLITE_CODE.get(code & 0xFF) if code is not None else None
+    if kind is not None:
+        return kind[0](f"{kind[1]} ({error})")
+    text = str(error)
+    if "no such table" in text or "no such column" in text or "has no column" in text:
+        return StoreOutdated(f"the store lacks what this version of gpufleet needs: start the collector once ({text})")
+    return StoreUnavailable(f"the database refused: {text}")

@@ -1,0 +1,133 @@
+"""How readings become wide rows of samples, and rows become readings again."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from sqlalchemy import Connection, Dialect, Engine, func, select
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+
+from planner.metrics import METRICS
+from planner.readings import Reading, Subject
+from planner.units import GpuUuid
+from store.database import dialect_insert, reading, upsert
+from store.tables import NO_INSTANCE, Cluster, DeviceKey, Sample, table_of
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_IN_CHUNK = 500  # values in one IN list: well below SQLite's limit on variables
+
+_DEVICES = table_of(DeviceKey)
+_SAMPLES = table_of(Sample)
+
+
+def to_ms(at: datetime) -> int:
+    """Milliseconds since the epoch, as sample times are stored; finer parts are cut off."""
+    return (at - EPOCH) // _MILLISECOND
+
+
+def from_ms(ms: int) -> datetime:
+    """The time of a stored sample, aware UTC."""
+    return EPOCH + ms * _MILLISECOND
+
+
+def stored_readings(
+    engine: Engine, *, start: datetime | None = None, end: datetime | None = None, cluster: str | None = None
+) -> Iterator[Reading]:
+    """Every stored value from `start` up to, not including, `end`, by device and time: for checks and exports."""
+    clusters = table_of(Cluster)
+    names = tuple(metric.name for metric in METRICS)
+    statement = (
+        select(_DEVICES.c.gpu_uuid, _DEVICES.c.gi_id, _SAMPLES.c.observed_at_ms, *(_SAMPLES.c[name] for name in names))
+        .join(_SAMPLES, _SAMPLES.c.device_id == _DEVICES.c.id)
+        .join(clusters, clusters.c.id == _DEVICES.c.cluster_id)
+        .order_by(clusters.c.name, _DEVICES.c.gpu_uuid, _DEVICES.c.gi_id, _SAMPLES.c.observed_at_ms)
+    )
+    if start is not None:
+        statement = statement.where(_SAMPLES.c.observed_at_ms >= to_ms(start))
+    if end is not None:
+        statement = statement.where(_SAMPLES.c.observed_at_ms < to_ms(end))
+    if cluster is not None:
+        statement = statement.where(clusters.c.name == cluster)
+    with reading(engine) as connection:
+        for uuid, gi_id, ms, *values in connection.execute(statement):
+            subject = Subject(gpu_uuid=GpuUuid(uuid), gi_id=None if gi_id == NO_INSTANCE else gi_id)
+            observed_at = from_ms(ms)
+            for name, value in zip(names, values, strict=True):
+                if value is not None:
+                    yield Reading(subject=subject, metric=name, value=value, observed_at=observed_at)
+
+
+def write_samples(connection: Connection, cluster_id: int, readings: Sequence[Reading]) -> int | None:
+    """Store the readings, one row per device and moment, and return the newest time among them."""
+    if not readings:
+        return None
+    rows: dict[tuple[Subject, int], dict[str, float]] = {}
+    times: dict[datetime, int] = {}
+    for one in readings:
+        at = one.observed_at
+        ms = times.get(at)
+        if ms is None:
+            ms = times[at] = to_ms(at)
+        rows.setdefault((one.subject, ms), {})[one.metric] = one.value
+    device_ids = _device_ids(connection, cluster_id, {subject for subject, _ in rows})
+    # Rows with the same metrics share a statement of just these columns: most devices lack half of all metrics.
+    by_metrics: dict[tuple[str, ...], list[tuple[float | None, ...]]] = {}
+    for (subject, ms), values in rows.items():
+        names = tuple(sorted(values))
+        by_metrics.setdefault(names, []).append((device_ids[subject], ms, *[values[name] for name in names]))
+    for names, parameters in by_metrics.items():
+        connection.exec_driver_sql(_sample_upsert(connection.dialect.name, names), parameters)
+    return max(times.values())
+
+
+@lru_cache(maxsize=512)
+def _sample_upsert(dialect: str, metrics: tuple[str, ...]) -> str:
+    """The driver's own statement: on wide rows SQLAlchemy's handling of parameters costs more than SQLite's insert."""
+    statement = dialect_insert(dialect, _SAMPLES).values(dict.fromkeys(("device_id", "observed_at_ms", *metrics)))
+    statement = statement.on_conflict_do_update(
+        index_elements=["device_id", "observed_at_ms"],
+        set_={name: func.coalesce(statement.excluded[name], _SAMPLES.c[name]) for name in metrics},
+    )
+    positional: Dialect = SQLiteDialect(paramstyle="qmark") if dialect == "sqlite" else PGDialect(paramstyle="format")
+    compiled = statement.compile(dialect=positional)
+    positions: Sequence[str] = getattr(compiled, "positiontup", None) or ()
+    if tuple(positions) != ("device_id", "observed_at_ms", *metrics):
+        raise AssertionError(f"columns and parameters of the sample statement disagree: {positions}")
+    return str(compiled)
+
+
+def _device_ids(connection: Connection, cluster_id: int, subjects: set[Subject]) -> dict[Subject, int]:
+    """Numbers of devices, new ones where needed. Looked up per batch: one query, and never wrong after a rollback."""
+    found = _known_devices(connection, cluster_id, subjects)
+    missing = sorted(subjects - found.keys(), key=str)
+    if missing:
+        connection.execute(
+            upsert(connection, _DEVICES).on_conflict_do_nothing(),
+            [{"cluster_id": cluster_id, "gpu_uuid": one.gpu_uuid, "gi_id": gi_key(one)} for one in missing],
+        )
+        found = _known_devices(connection, cluster_id, subjects)
+    return found
+
+
+def _known_devices(connection: Connection, cluster_id: int, subjects: set[Subject]) -> dict[Subject, int]:
+    uuids = sorted({subject.gpu_uuid for subject in subjects})
+    by_name = {(subject.gpu_uuid, gi_key(subject)): subject for subject in subjects}
+    columns = _DEVICES.c
+    found: dict[Subject, int] = {}
+    for start in range(0, len(uuids), _IN_CHUNK):
+        rows = connection.execute(
+            select(columns.id, columns.gpu_uuid, columns.gi_id).where(
+                columns.cluster_id == cluster_id, columns.gpu_uuid.in_(uuids[start : start + _IN_CHUNK])
+            )
+        )
+        for device_id, uuid, gi_id in rows:
+            subject = by_name.get((uuid, gi_id))
+            if subject is not None:
+                found[subject] = device_id
+    return found
+
+
+def gi_key(subject: Subject) -> int:
+    return NO_INSTANCE if subject.gi_id is None else subject.gi_id
