@@ -1,5 +1,6 @@
 """What a board can be cut into: profiles, placements and layouts, as the board's own tables state them."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -62,6 +63,21 @@ class Profile:
     media_extensions: bool
     evidence: tuple[tuple[str, Evidence], ...]
     sources: tuple[str, ...]
+    alternate_names: tuple[str, ...] = ()  # what other drivers call the same profile id
+
+    @property
+    def variant(self) -> str:
+        """What sets the kind apart beside its compute slices: "", "+me", "+me.all", "+gfx" or "-me"."""
+        return re.sub(r"^\d+g(2x)?", "", self.kind)
+
+    @property
+    def memory_slices(self) -> int | None:
+        """Placement units that one instance occupies, in units of its board; None when no source states them."""
+        return self.placements[0].size if self.placements else None
+
+    def evidence_of(self, group: str) -> Evidence:
+        """How one group of values is known: ids, max_instances, placements, memory, sm or engines."""
+        return dict(self.evidence).get(group, Evidence.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +95,10 @@ class Board:
     profiles: tuple[Profile, ...]
     verification: str  # how well this board is known, in a sentence for people
     sources: tuple[str, ...]
+    memory_evidence: Evidence = Evidence.UNKNOWN
+    minimum_driver: str | None = None  # lowest driver version with MIG on this board
+    cautions: tuple[str, ...] = ()  # what every plan for this board must repeat
+    notes: tuple[str, ...] = ()
 
     @property
     def is_mig_capable(self) -> bool:
