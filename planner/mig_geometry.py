@@ -164,24 +164,21 @@ def _legal_layouts(board: Board, names: tuple[str, ...]) -> tuple[Layout, ...]:
     obstacle = planning_obstacle(board)
     if obstacle is not None:
         raise IllegalLayout(obstacle)
+    profiles = [_profile(board, name) for name in names]
     choices = sorted(
-        (
-            (profile, placement)
-            for profile in map(lambda n: _profile(board, n), names)
-            for placement in profile.placements
-        ),
+        ((profile, placement) for profile in profiles for placement in profile.placements),
         key=lambda choice: (choice[1].start, choice[0].name),
     )
     found: list[Layout] = []
 
-    def extend(first: int, taken: int, profiles: tuple[Profile, ...], layout: Layout) -> None:
+    def extend(first: int, taken: int, chosen: tuple[Profile, ...], layout: Layout) -> None:
         found.append(layout)
         for index in range(first, len(choices)):
             profile, placement = choices[index]
-            if taken & _mask(placement) or _why_not_together(board, (*profiles, profile)) is not None:
+            if taken & _mask(placement) or _why_not_together(board, (*chosen, profile)) is not None:
                 continue
             instance = PlacedInstance(profile.name, placement)
-            extend(index + 1, taken | _mask(placement), (*profiles, profile), (*layout, instance))
+            extend(index + 1, taken | _mask(placement), (*chosen, profile), (*layout, instance))
 
     extend(0, 0, (), ())
     return tuple(found)
@@ -210,20 +207,17 @@ def _assume_arrangement(board: Board, names: tuple[str, ...], fixed: Layout) -> 
     wrong = why_illegal(board, fixed)
     if wrong is not None:
         raise IllegalLayout(wrong)
-    profiles = sorted(
-        (_profile(board, name) for name in names), key=lambda profile: (-(profile.memory_slices or 0), profile.name)
-    )
+    profiles = _largest_first(_profile(board, name) for name in names)
     everything = [*(_profile(board, instance.profile) for instance in fixed), *profiles]
     wrong = _why_not_together(board, everything)
     if wrong is None:
-        arrangements = set(_arrangements(profiles, fixed))
+        arrangements = list(_arrangements(profiles, fixed))
         if arrangements:
-            largest_first = sorted(
-                board.profiles, key=lambda profile: (-(profile.memory_slices or 0), -profile.compute_slices)
-            )
 
             def room_left(layout: Layout) -> tuple[int, ...]:
-                return tuple(len(possible_placements(board, layout, profile.name)) for profile in largest_first)
+                return tuple(
+                    len(possible_placements(board, layout, profile.name)) for profile in _largest_first(board.profiles)
+                )
 
             return min(arrangements, key=lambda layout: (tuple(-count for count in room_left(layout)), _starts(layout)))
         wrong = _no_room(board, everything, fixed)
@@ -239,16 +233,22 @@ def _no_room(board: Board, profiles: Sequence[Profile], fixed: Layout) -> str:
     return f"their placements overlap in every arrangement{beside}."
 
 
-def _arrangements(profiles: Sequence[Profile], layout: Layout) -> Iterator[Layout]:
-    """All ways to place the profiles beside the layout; equal profiles are placed in order of their starts."""
+def _largest_first(profiles: Iterable[Profile]) -> list[Profile]:
+    return sorted(profiles, key=lambda profile: (-(profile.memory_slices or 0), -profile.compute_slices, profile.name))
+
+
+def _arrangements(profiles: Sequence[Profile], layout: Layout, first_start: int = 0) -> Iterator[Layout]:
+    """All ways to place the profiles, in which equal ones lie beside each other in the list, beside the layout."""
     if not profiles:
         yield ordered(layout)
         return
-    first, rest = profiles[0], profiles[1:]
+    profile, rest = profiles[0], profiles[1:]
     taken = {unit for instance in layout for unit in instance.placement.span}
-    for placement in first.placements:
-        if taken.isdisjoint(placement.span):
-            yield from _arrangements(rest, (*layout, PlacedInstance(first.name, placement)))
+    for placement in profile.placements:
+        if placement.start >= first_start and taken.isdisjoint(placement.span):
+            same_again = bool(rest) and rest[0].name == profile.name  # only later starts then, or each would come twice
+            next_start = placement.start + 1 if same_again else 0
+            yield from _arrangements(rest, (*layout, PlacedInstance(profile.name, placement)), next_start)
 
 
 def _starts(layout: Layout) -> tuple[tuple[int, str], ...]:
