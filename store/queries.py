@@ -1,36 +1,26 @@
-"""What pages and collectors ask the store, one typed function per question."""
+"""What pages and collectors ask the store, one typed function per question: how the sources do, and what is missing.
 
-from collections.abc import Mapping, Sequence
+Questions about values over time are in `store.history`.
+"""
+
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import CTE, ColumnElement, Engine, ScalarSelect, Select, and_, func, or_, select
 
-from planner.readings import Subject
-from planner.units import NodeName
 from store.database import reading
-from store.tables import (
-    Cluster,
-    CollectionAttempt,
-    DeviceKey,
-    Sample,
-    Source,
-    SourceGap,
-    Watermark,
-    table_of,
-)
+from store.history import ActivityGrid as ActivityGrid
+from store.history import DeviceActivity as DeviceActivity
+from store.history import History as History
+from store.history import device_history as device_history
+from store.history import node_activity as node_activity
+from store.tables import Cluster, CollectionAttempt, Source, SourceGap, Watermark, table_of
 
 _CLUSTERS = table_of(Cluster)
 _SOURCES = table_of(Source)
 _ATTEMPTS = table_of(CollectionAttempt)
 _GAPS = table_of(SourceGap)
-_DEVICES = table_of(DeviceKey)
-_SAMPLES = table_of(Sample)
-
-_LARGEST_IN_BUCKET = frozenset({"xid_code", "clock_event_reasons", "row_remap_failed"})
-"""Codes and flags: the mean of two codes is no code, so a bucket shows the largest one seen in it."""
-
-_SPACING_SAMPLES = 50  # newest samples that tell how far apart a device's samples are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,51 +64,12 @@ class OpenGap:
     last_seen: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """One device over time in equal buckets; a bucket without a value is None, so that a line breaks there.
-
-    Each bucket holds the mean of a gauge, the largest code of a code, and the largest reading of a counter: the rate
-    is the caller's to make.
-    """
-
-    subject: Subject
-    step_s: float
-    times: tuple[datetime, ...]  # start of each bucket
-    values: Mapping[str, tuple[float | None, ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceActivity:
-    """How busy one device was, bucket by bucket, by the best activity metric it has; None where nothing was said."""
-
-    cluster: str
-    node: NodeName
-    gpu_index: int | None
-    subject: Subject
-    profile: str | None  # of a GPU instance
-    values: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivityGrid:
-    """Activity of many devices over the same buckets, by cluster, node, GPU index and GPU instance."""
-
-    step_s: float
-    times: tuple[datetime, ...]  # start of each bucket
-    devices: tuple[DeviceActivity, ...]
-
-
-ACTIVITY_METRICS = ("sm_active_ratio", "gr_engine_active_ratio", "gpu_busy_ratio")
-"""What says best how busy a device is, best first: the rest counts an engine as busy when any kernel runs."""
-
-
 def watermarks(engine: Engine, source_id: int) -> dict[str, datetime]:
     """How far each target of a source has been read."""
     table = table_of(Watermark)
     with reading(engine) as connection:
         rows = connection.execute(select(table.c.target, table.c.read_until).where(table.c.source_id == source_id))
-        return {target: read_until for target, read_until in rows}
+        return {row.target: row.read_until for row in rows}
 
 
 def data_version(engine: Engine) -> str:
@@ -136,37 +87,125 @@ def last_observed_at(engine: Engine) -> datetime | None:
 
 
 def source_health(engine: Engine, now: datetime) -> tuple[SourceHealth, ...]:
-    """Every target that was ever tried (and not pruned since), by cluster, source and target."""
-    raise NotImplementedError
+    """Every target that was ever tried (and not pruned since), by cluster, source and target.
+
+    Reads a few index entries per target, however long the history of attempts is.
+    """
+    with reading(engine) as connection:
+        rows = connection.execute(_health_statement()).mappings().all()
+    return tuple(
+        SourceHealth(
+            **{name: row[name] for name in row if name != "ok"},
+            age_s=None if row["last_observed_at"] is None else (now - row["last_observed_at"]).total_seconds(),
+        )
+        for row in rows
+    )
 
 
 def open_gaps(engine: Engine) -> tuple[OpenGap, ...]:
     """What is missing as of each target's last successful attempt, by cluster, source, target and subject."""
-    raise NotImplementedError
+    last_success = _last_success(_GAPS.c.source_id, _GAPS.c.target)
+    statement = (
+        select(
+            _CLUSTERS.c.name.label("cluster"),
+            _SOURCES.c.name.label("source"),
+            *(_GAPS.c[name] for name in ("target", "subject", "metric", "reason", "first_seen", "last_seen")),
+        )
+        .join(_SOURCES, _SOURCES.c.id == _GAPS.c.source_id)
+        .join(_CLUSTERS, _CLUSTERS.c.id == _SOURCES.c.cluster_id)
+        .where(_GAPS.c.last_seen >= last_success)
+        .order_by(_CLUSTERS.c.name, _SOURCES.c.name, _GAPS.c.target, _GAPS.c.subject, _GAPS.c.metric, _GAPS.c.reason)
+    )
+    with reading(engine) as connection:
+        rows = connection.execute(statement).mappings().all()
+    return tuple(OpenGap(**{**row, "metric": row["metric"] or None}) for row in rows)
 
 
-def device_history(
-    engine: Engine,
-    subject: Subject,
-    metrics: Sequence[str],
-    start: datetime,
-    end: datetime,
-    *,
-    max_points: int = 300,
-    cluster: str | None = None,
-) -> History:
-    """What one device measured from `start` to `end`, in at most `max_points` buckets."""
-    raise NotImplementedError
+def _health_statement() -> Select[Any]:
+    targets = _targets()
+    last, older = _ATTEMPTS.alias("last"), _ATTEMPTS.alias("older")
+    of_target = and_(older.c.source_id == targets.c.source_id, older.c.target == targets.c.target)
+    newest_start = select(func.max(older.c.started_at)).where(of_target).scalar_subquery()
+    last_success = _last_success(targets.c.source_id, targets.c.target)
+    observed = (
+        select(older.c.last_observed_at)
+        .where(of_target, older.c.last_observed_at.is_not(None))
+        .order_by(older.c.started_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    failures = (
+        select(func.count())
+        .select_from(older)
+        .where(of_target, or_(last_success.is_(None), older.c.started_at > last_success))
+        .scalar_subquery()
+    )
+    gaps = (
+        select(func.count())
+        .select_from(_GAPS)
+        .where(
+            _GAPS.c.source_id == targets.c.source_id,
+            _GAPS.c.target == targets.c.target,
+            _GAPS.c.last_seen >= last_success,
+        )
+        .scalar_subquery()
+    )
+    return (
+        select(
+            _CLUSTERS.c.name.label("cluster"),
+            _SOURCES.c.name.label("source"),
+            _SOURCES.c.kind,
+            targets.c.target,
+            _SOURCES.c.interval_s,
+            last.c.started_at.label("last_attempt_at"),
+            last_success.label("last_success_at"),
+            observed.label("last_observed_at"),
+            last.c.seconds,
+            last.c.readings,
+            failures.label("consecutive_failures"),
+            last.c.error_kind,
+            last.c.error,
+            last.c.permanent,
+            gaps.label("open_gaps"),
+        )
+        .select_from(targets)
+        .join(_SOURCES, _SOURCES.c.id == targets.c.source_id)
+        .join(_CLUSTERS, _CLUSTERS.c.id == _SOURCES.c.cluster_id)
+        .join(
+            last,
+            and_(
+                last.c.source_id == targets.c.source_id,
+                last.c.target == targets.c.target,
+                last.c.started_at == newest_start,
+            ),
+        )
+        .where(targets.c.target.is_not(None))
+        .order_by(_CLUSTERS.c.name, _SOURCES.c.name, targets.c.target)
+    )
 
 
-def node_activity(
-    engine: Engine,
-    start: datetime,
-    end: datetime,
-    *,
-    max_points: int = 60,
-    cluster: str | None = None,
-    nodes: Sequence[str] | None = None,
-) -> ActivityGrid:
-    """How busy every device was from `start` to `end`, for the heat map; `nodes` narrows it down."""
-    raise NotImplementedError
+def _targets() -> CTE:
+    """Each target of each source, found by hopping along the index from one to the next; ends with a NULL each."""
+    attempts = _ATTEMPTS.alias("hop")
+    first = select(
+        _SOURCES.c.id.label("source_id"),
+        select(func.min(attempts.c.target))
+        .where(attempts.c.source_id == _SOURCES.c.id)
+        .scalar_subquery()
+        .label("target"),
+    ).cte("targets", recursive=True)
+    following = (
+        select(func.min(attempts.c.target))
+        .where(attempts.c.source_id == first.c.source_id, attempts.c.target > first.c.target)
+        .scalar_subquery()
+    )
+    return first.union_all(select(first.c.source_id, following).where(first.c.target.is_not(None)))
+
+
+def _last_success(source_id: ColumnElement[int], target: ColumnElement[str]) -> ScalarSelect[datetime]:
+    attempts = _ATTEMPTS.alias("success")
+    return (
+        select(func.max(attempts.c.started_at))
+        .where(attempts.c.source_id == source_id, attempts.c.target == target, attempts.c.ok.is_(True))
+        .scalar_subquery()
+    )

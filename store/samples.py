@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from sqlalchemy import Connection, Dialect, Engine, func, select
-from sqlalchemy.dialects.postgresql.base import PGDialect
-from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.dialects import registry
 
 from planner.metrics import METRICS
 from planner.readings import Reading, Subject
@@ -90,7 +89,7 @@ def _sample_upsert(dialect: str, metrics: tuple[str, ...]) -> str:
         index_elements=["device_id", "observed_at_ms"],
         set_={name: func.coalesce(statement.excluded[name], _SAMPLES.c[name]) for name in metrics},
     )
-    positional: Dialect = SQLiteDialect(paramstyle="qmark") if dialect == "sqlite" else PGDialect(paramstyle="format")
+    positional: Dialect = registry.load(dialect)(paramstyle="qmark" if dialect == "sqlite" else "format")
     compiled = statement.compile(dialect=positional)
     positions: Sequence[str] = getattr(compiled, "positiontup", None) or ()
     if tuple(positions) != ("device_id", "observed_at_ms", *metrics):
