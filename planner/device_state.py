@@ -1,0 +1,168 @@
+"""Which of the five states a device is in, judged from what it measured over a window.
+
+Without token counts from an engine, traffic is seen as work on the device: an engine, SM or kernel was busy.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from planner.fleet import DeviceState, Pod, Quantiles, Usage, Verdict
+from planner.units import MIB
+
+ACTIVE_P95_RATIO = 0.01
+"""Busy at least this much in one sample of twenty is traffic: idle engines report 0, one short request in a sampling
+interval of 30 s about 0.02."""
+
+ACTIVE_MEAN_RATIO = 0.005
+"""Or busy this much on average: 18 seconds of work in an hour, so that rare but real requests count."""
+
+IDLE_INSTANCE_BYTES = 192 * MIB
+"""Most that an empty GPU instance occupies: 47 MiB on current drivers, up to 153 MiB in scrapes of A100 instances."""
+
+IDLE_GPU_BYTES = 256 * MIB
+"""Most that an empty whole GPU occupies when the driver's reserve is reported apart; a CUDA context takes more."""
+
+IDLE_GPU_WITH_RESERVE_BYTES = 640 * MIB
+"""The same where it is not: older readings count the reserve (up to 614 MiB on an H200) as used."""
+
+MIN_COVERAGE_RATIO = 0.25
+"""Share of the window that must be measured before a device is said to do nothing: 15 minutes of an hour."""
+
+STALE_AFTER = timedelta(minutes=15)
+"""A device not seen for so long is not judged: it may be gone."""
+
+_ACTIVITY = (
+    ("sm_active_ratio", "SMs active"),
+    ("gr_engine_active_ratio", "engine active"),
+    ("gpu_busy_ratio", "kernels running"),
+)
+_BY_ACTIVITY = (
+    DeviceState.SERVING,
+    DeviceState.LOADED_IDLE,
+    DeviceState.HELD,
+    DeviceState.UNKNOWN,
+    DeviceState.FREE,
+)
+
+
+def judge(
+    *,
+    usage: Usage | None,
+    pods: tuple[Pod, ...],
+    pods_reported: bool,
+    instance_of_mig: bool,
+    memory_total_bytes: float | None,
+    last_seen: datetime,
+    now: datetime,
+    cut_into_nothing: bool = False,
+) -> Verdict:
+    """The state of one device and the sentence of numbers that led to it.
+
+    `pods_reported` says whether the source names pods at all, so that none means unallocated. `cut_into_nothing` is
+    a GPU in MIG mode without GPU instances, on which nothing can run.
+    """
+    if now - last_seen > STALE_AFTER:
+        minutes = int((now - last_seen).total_seconds() // 60)
+        return _verdict(DeviceState.UNKNOWN, f"Not seen for {minutes} minutes.")
+    if cut_into_nothing:
+        return _verdict(DeviceState.FREE, "MIG mode is on and there is no GPU instance, so nothing can run.")
+    if usage is None or not any(quantiles.samples for quantiles in usage.metrics.values()):
+        return _verdict(DeviceState.UNKNOWN, "Nothing was measured in the window.")
+    activity = [(label, usage.metrics[name]) for name, label in _ACTIVITY if _counts(usage, name, instance_of_mig)]
+    if not activity:
+        return _verdict(
+            DeviceState.UNKNOWN, "No source reports SM, engine or kernel activity, so work and idleness look the same."
+        )
+    window = _spelled_window(usage)
+    working = [(label, seen) for label, seen in activity if _is_working(seen)]
+    if working:
+        label, seen = max(working, key=lambda item: item[1].mean)
+        return _verdict(
+            DeviceState.SERVING,
+            f"{label.capitalize()} {seen.mean:.1%} of {window}, {seen.p95:.1%} at the 95th percentile.",
+        )
+    quiet = f"no activity above {max(seen.maximum for _, seen in activity):.1%} in {window}"
+    memory = usage.metrics.get("memory_used_bytes")
+    if memory is None:
+        return _judge_without_memory(pods, pods_reported, quiet)
+    baseline = _idle_bytes(usage, instance_of_mig)
+    return _judge_quiet(usage, memory, baseline, memory_total_bytes, pods, pods_reported, quiet)
+
+
+def judge_gpu(verdicts: Iterable[Verdict]) -> Verdict:
+    """The state of a GPU that is cut: the most active state among its instances, unknown before free."""
+    by_state: dict[DeviceState, int] = {}
+    for verdict in verdicts:
+        by_state[verdict.state] = by_state.get(verdict.state, 0) + 1
+    if not by_state:
+        return _verdict(DeviceState.FREE, "No GPU instance exists.")
+    present = [state for state in _BY_ACTIVITY if state in by_state]
+    return _verdict(present[0], "GPU instances: " + ", ".join(f"{by_state[state]} {state}" for state in present) + ".")
+
+
+def _verdict(state: DeviceState, reason: str) -> Verdict:
+    return Verdict(state=state, reason=reason)
+
+
+def _counts(usage: Usage, metric: str, instance_of_mig: bool) -> bool:
+    """Whether the metric says something about this device: `gpu_busy_ratio` is the whole GPU's and absent under MIG."""
+    if metric == "gpu_busy_ratio" and instance_of_mig:
+        return False
+    quantiles = usage.metrics.get(metric)
+    return quantiles is not None and quantiles.samples > 0
+
+
+def _is_working(seen: Quantiles) -> bool:
+    return seen.p95 >= ACTIVE_P95_RATIO or seen.mean >= ACTIVE_MEAN_RATIO
+
+
+def _idle_bytes(usage: Usage, instance_of_mig: bool) -> int:
+    if instance_of_mig:
+        return IDLE_INSTANCE_BYTES
+    return IDLE_GPU_BYTES if "memory_reserved_bytes" in usage.metrics else IDLE_GPU_WITH_RESERVE_BYTES
+
+
+def _judge_without_memory(pods: tuple[Pod, ...], pods_reported: bool, quiet: str) -> Verdict:
+    missing = "memory in use is not reported for this device"
+    if pods_reported and not pods:
+        return _verdict(DeviceState.FREE, f"No pod holds it and {quiet}; {missing}.")
+    return _verdict(DeviceState.UNKNOWN, f"There was {quiet}, but {missing}: it may be loaded, held or free.")
+
+
+def _judge_quiet(
+    usage: Usage,
+    memory: Quantiles,
+    baseline: int,
+    memory_total_bytes: float | None,
+    pods: tuple[Pod, ...],
+    pods_reported: bool,
+    quiet: str,
+) -> Verdict:
+    occupied = _spelled_bytes(memory.p50)
+    if memory_total_bytes:
+        occupied += f" of {_spelled_bytes(memory_total_bytes)}"
+    # A pod may just have loaded its model; without a pod only what stays counts, a process may just have left.
+    is_loaded = memory.maximum > baseline if pods else memory.p50 > baseline
+    if not is_loaded and not pods:
+        unsure = "" if pods_reported else "; no source names pods, so it may be allocated all the same"
+        return _verdict(DeviceState.FREE, f"{occupied} occupied, no pod and {quiet}{unsure}.")
+    if usage.coverage_ratio < MIN_COVERAGE_RATIO:
+        return _verdict(
+            DeviceState.UNKNOWN,
+            f"There was {quiet}, but only {usage.coverage_ratio:.0%} of it was measured: too little to call it idle.",
+        )
+    if is_loaded:
+        holder = "" if pods else "; a process outside the pods that are reported" if pods_reported else ""
+        return _verdict(DeviceState.LOADED_IDLE, f"{occupied} occupied and {quiet}{holder}.")
+    names = ", ".join(f"{pod.namespace}/{pod.name}" for pod in pods)
+    return _verdict(DeviceState.HELD, f"Allocated to {names}, but no process holds memory ({occupied}) and {quiet}.")
+
+
+def _spelled_window(usage: Usage) -> str:
+    minutes = round((usage.end - usage.start).total_seconds() / 60)
+    return f"the last {minutes} minutes" if minutes <= 180 else f"the last {minutes / 60:.0f} hours"
+
+
+def _spelled_bytes(value: float) -> str:
+    gib = value / (1024 * MIB)
+    return f"{gib:.1f} GiB" if gib >= 1 else f"{value / MIB:.0f} MiB"
