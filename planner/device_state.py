@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from planner.fleet import DeviceState, Pod, Quantiles, Usage, Verdict
+from planner.sentences import spelled_bytes, spelled_pods, spelled_window
 from planner.units import MIB
 
 ACTIVE_P95_RATIO = 0.01
@@ -32,9 +33,9 @@ STALE_AFTER = timedelta(minutes=15)
 """A device not seen for so long is not judged: it may be gone."""
 
 _ACTIVITY = (
-    ("sm_active_ratio", "SMs active"),
-    ("gr_engine_active_ratio", "engine active"),
-    ("gpu_busy_ratio", "kernels running"),
+    ("sm_active_ratio", "SMs were active"),
+    ("gr_engine_active_ratio", "The engine was active"),
+    ("gpu_busy_ratio", "Kernels ran"),
 )
 _BY_ACTIVITY = (
     DeviceState.SERVING,
@@ -73,13 +74,13 @@ def judge(
         return _verdict(
             DeviceState.UNKNOWN, "No source reports SM, engine or kernel activity, so work and idleness look the same."
         )
-    window = _spelled_window(usage)
+    window = spelled_window(usage.start, usage.end)
     working = [(label, seen) for label, seen in activity if _is_working(seen)]
     if working:
         label, seen = max(working, key=lambda item: item[1].mean)
         return _verdict(
             DeviceState.SERVING,
-            f"{label.capitalize()} {seen.mean:.1%} of {window}, {seen.p95:.1%} at the 95th percentile.",
+            f"{label} {seen.mean:.1%} of {window}, {seen.p95:.1%} at the 95th percentile.",
         )
     quiet = f"no activity above {max(seen.maximum for _, seen in activity):.1%} in {window}"
     memory = usage.metrics.get("memory_used_bytes")
@@ -138,9 +139,9 @@ def _judge_quiet(
     pods_reported: bool,
     quiet: str,
 ) -> Verdict:
-    occupied = _spelled_bytes(memory.p50)
+    occupied = spelled_bytes(memory.p50)
     if memory_total_bytes:
-        occupied += f" of {_spelled_bytes(memory_total_bytes)}"
+        occupied += f" of {spelled_bytes(memory_total_bytes)}"
     # A pod may just have loaded its model; without a pod only what stays counts, a process may just have left.
     is_loaded = memory.maximum > baseline if pods else memory.p50 > baseline
     if not is_loaded and not pods:
@@ -154,15 +155,7 @@ def _judge_quiet(
     if is_loaded:
         holder = "" if pods else "; a process outside the pods that are reported" if pods_reported else ""
         return _verdict(DeviceState.LOADED_IDLE, f"{occupied} occupied and {quiet}{holder}.")
-    names = ", ".join(f"{pod.namespace}/{pod.name}" for pod in pods)
-    return _verdict(DeviceState.HELD, f"Allocated to {names}, but no process holds memory ({occupied}) and {quiet}.")
-
-
-def _spelled_window(usage: Usage) -> str:
-    minutes = round((usage.end - usage.start).total_seconds() / 60)
-    return f"the last {minutes} minutes" if minutes <= 180 else f"the last {minutes / 60:.0f} hours"
-
-
-def _spelled_bytes(value: float) -> str:
-    gib = value / (1024 * MIB)
-    return f"{gib:.1f} GiB" if gib >= 1 else f"{value / MIB:.0f} MiB"
+    return _verdict(
+        DeviceState.HELD,
+        f"Allocated to {spelled_pods(pods)}, but no process holds memory ({occupied} occupied) and {quiet}.",
+    )
