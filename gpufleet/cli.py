@@ -131,12 +131,12 @@ def collect(
     engine = service.open_store(loaded)
     collectors = service.build_collectors(loaded)
     try:
-        attempts = service.collect_once(engine, collectors, service.utc_now())
+        outcomes = service.collect_once(engine, collectors, service.utc_now())
     finally:
         for collector in collectors:
             collector.close()
         engine.dispose()
-    document = json_output.collect_document(attempts)
+    document = json_output.collect_document(outcomes)
     if as_json:
         _print_json(document)
     else:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from collectors.source import Attempt
+from collectors.runner import Outcome
 from planner.advice import Advice, Assignment, BoardAdvice, ProposedLayout
 from planner.fleet import Fleet, Gpu, GpuInstance, Observation, Pod
 from planner.metrics import METRICS, Level
@@ -26,11 +26,11 @@ def fleet_document(fleet: Fleet) -> dict[str, Any]:
     }
 
 
-def collect_document(attempts: Sequence[tuple[str, Attempt]]) -> list[dict[str, Any]]:
+def collect_document(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """`gpufleet collect --json`: one object per source and target; windows of one target are added up."""
-    by_target: dict[tuple[str, str], list[Attempt]] = {}
-    for source, attempt in attempts:
-        by_target.setdefault((source, attempt.target), []).append(attempt)
+    by_target: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        by_target.setdefault((outcome.source, outcome.target), []).append(outcome)
     return [_target(source, target, tries) for (source, target), tries in by_target.items()]
 
 
@@ -106,18 +106,17 @@ def _assignment(assignment: Assignment) -> dict[str, Any]:
     }
 
 
-def _target(source: str, target: str, attempts: list[Attempt]) -> dict[str, Any]:
-    batches = [attempt.batch for attempt in attempts if attempt.batch is not None]
-    errors = [attempt.error for attempt in attempts if attempt.error is not None]
-    gaps = {gap: None for batch in batches for gap in batch.gaps}  # ordered, each once
+def _target(source: str, target: str, outcomes: list[Outcome]) -> dict[str, Any]:
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    gaps = {gap: None for outcome in outcomes for gap in outcome.gaps}  # ordered, each once
     return {
         "source": source,
         "target": target,
         "ok": not errors,
-        "readings": sum(len(batch.readings) for batch in batches),
-        "facts": sum(len(batch.facts) for batch in batches),
+        "readings": sum(outcome.readings for outcome in outcomes),
+        "facts": sum(outcome.facts for outcome in outcomes),
         "gaps": [{"subject": gap.subject, "metric": gap.metric, "reason": gap.reason} for gap in gaps],
-        "seconds": round(sum(attempt.seconds for attempt in attempts), 3),
+        "seconds": round(sum(outcome.seconds for outcome in outcomes), 3),
         "error": str(errors[-1]) if errors else None,
     }
 

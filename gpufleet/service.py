@@ -18,8 +18,8 @@ from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy import Engine
 
 from collectors import build
-from collectors.runner import run_once
-from collectors.source import Attempt, Collector
+from collectors.runner import Outcome, run_once
+from collectors.source import Collector
 from dashboard.report import build_report, write_report
 from gpufleet.config import Config, ReportConfig
 from store.database import open_engine
@@ -49,13 +49,13 @@ def build_collectors(config: Config) -> tuple[Collector, ...]:
     return tuple(build(kind, table) for kind, tables in config.sources.items() for table in tables)
 
 
-def collect_once(engine: Engine, collectors: tuple[Collector, ...], now: datetime) -> list[tuple[str, Attempt]]:
-    """Every source once, side by side; yields (source name, attempt) in the order of the configuration."""
+def collect_once(engine: Engine, collectors: tuple[Collector, ...], now: datetime) -> list[Outcome]:
+    """Every source once, side by side; what became of each attempt, in the order of the configuration."""
     if not collectors:
         return []
     with ThreadPoolExecutor(max_workers=min(len(collectors), 16), thread_name_prefix="collect") as threads:
-        runs = [(collector.source, threads.submit(run_once, engine, collector, now)) for collector in collectors]
-        return [(source, attempt) for source, run in runs for attempt in run.result()]
+        runs = [threads.submit(run_once, engine, collector, now) for collector in collectors]
+        return [outcome for run in runs for outcome in run.result()]
 
 
 def run_report(engine: Engine, report: ReportConfig, now: datetime) -> tuple[str, ...]:
