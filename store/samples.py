@@ -72,19 +72,26 @@ def write_samples(connection: Connection, cluster_id: int, readings: Sequence[Re
         rows.setdefault((one.subject, ms), {})[one.metric] = one.value
     device_ids = _device_ids(connection, cluster_id, {subject for subject, _ in rows})
     # Rows with the same metrics share a statement of just these columns: most devices lack half of all metrics.
-    by_metrics: dict[tuple[str, ...], list[tuple[float | None, ...]]] = {}
+    by_metrics: dict[tuple[str, ...], list[tuple[int, int, dict[str, float]]]] = {}
     for (subject, ms), values in rows.items():
-        names = tuple(sorted(values))
-        by_metrics.setdefault(names, []).append((device_ids[subject], ms, *[values[name] for name in names]))
-    for names, parameters in by_metrics.items():
-        connection.exec_driver_sql(_sample_upsert(connection.dialect.name, names), parameters)
+        by_metrics.setdefault(tuple(values), []).append((device_ids[subject], ms, values))
+    for names, group in by_metrics.items():
+        statement, columns = _sample_upsert(connection.dialect.name, names)
+        connection.exec_driver_sql(
+            statement, [(device_id, ms, *[values[name] for name in columns]) for device_id, ms, values in group]
+        )
     return max(times.values())
 
 
 @lru_cache(maxsize=512)
-def _sample_upsert(dialect: str, metrics: tuple[str, ...]) -> str:
-    """The driver's own statement: on wide rows SQLAlchemy's handling of parameters costs more than SQLite's insert."""
-    statement = dialect_insert(dialect, _SAMPLES).values(dict.fromkeys(("device_id", "observed_at_ms", *metrics)))
+def _sample_upsert(dialect: str, metrics: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The driver's own statement, and the metrics in the order of its parameters after device and time.
+
+    Given to the driver as it is: on wide rows, handling the parameters would cost SQLAlchemy more than the insert.
+    """
+    statement = dialect_insert(dialect, _SAMPLES).values(
+        dict.fromkeys(("device_id", "observed_at_ms", *metrics))
+    )
     statement = statement.on_conflict_do_update(
         index_elements=["device_id", "observed_at_ms"],
         set_={name: func.coalesce(statement.excluded[name], _SAMPLES.c[name]) for name in metrics},
@@ -92,9 +99,9 @@ def _sample_upsert(dialect: str, metrics: tuple[str, ...]) -> str:
     positional: Dialect = registry.load(dialect)(paramstyle="qmark" if dialect == "sqlite" else "format")
     compiled = statement.compile(dialect=positional)
     positions: Sequence[str] = getattr(compiled, "positiontup", None) or ()
-    if tuple(positions) != ("device_id", "observed_at_ms", *metrics):
+    if tuple(positions[:2]) != ("device_id", "observed_at_ms") or set(positions[2:]) != set(metrics):
         raise AssertionError(f"columns and parameters of the sample statement disagree: {positions}")
-    return str(compiled)
+    return str(compiled), tuple(positions[2:])
 
 
 def _device_ids(connection: Connection, cluster_id: int, subjects: set[Subject]) -> dict[Subject, int]:
