@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install run test test-slow lint bench lock system-packages clean
+.PHONY: install run test test-slow lint docs bench lock system-packages clean
 
 install: $(INSTALLED)
 
@@ -31,6 +31,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: install
+	$(BIN)/python -m scripts.write_metrics_page
 
 bench: install
 	$(BIN)/python -m benchmarks.ingest
