@@ -59,10 +59,8 @@ class HttpSourceConfig(BaseModel):
             raise ValueError("give either a bearer token or username and password, not both")
         if (self.username is None) != (self.password is None):
             raise ValueError("username and password belong together; one of them is missing")
-        for field in ("bearer_token", "password"):
-            secret: SecretStr | None = getattr(self, field)
-            if secret is not None and not re.fullmatch(r"[\x21-\x7e]+", secret.get_secret_value()):
-                raise ValueError(f"{field} is empty or has blanks, line breaks or other characters HTTP cannot carry")
+        if self.bearer_token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.bearer_token.get_secret_value()):
+            raise ValueError("bearer_token is empty or has blanks or line breaks, which HTTP cannot carry")
         if self.ca_file is not None and not self.verify_tls:
             raise ValueError("ca_file says whom to trust and verify_tls = false trusts everyone; keep one")
         return self

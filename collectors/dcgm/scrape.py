@@ -1,0 +1,244 @@
+"""One scrape of one exporter to readings, facts and gaps, whichever road it came by.
+
+Values are keyed by (GPU, GPU instance). What DCGM repeats is taken once: whole-GPU fields on every instance's line, and
+every field on each pod's line of a shared GPU (a line without a pod wins, else the largest value). Nothing is summed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from collectors.dcgm.gaps import GapBook
+from collectors.dcgm.metrics import RANK, Implausible, MetricRow, is_dcgm, plausible, rows_of_scrape
+from collectors.dcgm.mig_mode import NOT_UNDER_MIG, GpuSigns, judge_mig_mode
+from collectors.dcgm.wire import Line
+from planner.metrics import BY_NAME, Level
+from planner.readings import GpuFact, InstanceFact, PodFact, Reading, Subject
+from planner.units import GpuUuid, NodeName
+
+T = TypeVar("T")
+
+Value = tuple[str, float | None, str]
+"""Source name, number (None when it is not one) and the text it was read from."""
+
+EXPECTED_METRICS = (
+    "gpu_busy_ratio",
+    "memory_used_bytes",
+    "memory_free_bytes",
+    "memory_total_bytes",
+    "gr_engine_active_ratio",
+    "sm_active_ratio",
+    "tensor_active_ratio",
+    "dram_active_ratio",
+    "temperature_celsius",
+    "power_watts",
+)
+"""Metrics whose absence is said: pages and advice rest on them. Others are simply not there."""
+
+PROFILE_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scrape:
+    """What one exporter said at one moment."""
+
+    observed_at: datetime
+    node: NodeName
+    lines: Sequence[tuple[Line, Sequence[Value]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Understood:
+    """A scrape in the planner's words. `strangers` counts the families that are not DCGM's."""
+
+    readings: tuple[Reading, ...]
+    facts: tuple[GpuFact, ...]
+    strangers: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One of several values for one (device, metric); see `_best`."""
+
+    rank: int  # row of the table: newer names first
+    is_instance: bool
+    is_per_pod: bool
+    value: float
+
+    @property
+    def order(self) -> tuple[int, bool, bool, float]:
+        return (self.rank, self.is_instance, self.is_per_pod, -self.value)
+
+
+@dataclass(slots=True)
+class _Gpu:
+    lines: list[Line] = field(default_factory=list)
+    instances: set[int] = field(default_factory=set)
+
+
+def understand(scrape: Scrape, gaps: GapBook) -> Understood:
+    """Readings and facts of a scrape; what it lacks goes into `gaps`."""
+    gpus: dict[GpuUuid, _Gpu] = defaultdict(_Gpu)
+    for line, _ in scrape.lines:
+        gpu = gpus[line.subject.gpu_uuid]
+        gpu.lines.append(line)
+        if line.subject.gi_id is not None:
+            gpu.instances.add(line.subject.gi_id)
+    rows = rows_of_scrape(_values_by_name(scrape.lines))
+    candidates, failures = _convert(scrape.lines, rows, gaps)
+    values: dict[tuple[Subject, str], float] = {}
+    for (subject, metric), choices in candidates.items():
+        if metric in NOT_UNDER_MIG and gpus[subject.gpu_uuid].instances:
+            continue  # old exporters write 0 where there is nothing to measure
+        values[subject, metric] = min(choices, key=lambda choice: choice.order).value
+    for (subject, metric), reason in failures.items():
+        if (subject, metric) not in values:
+            gaps.note(subject, metric, reason)
+    _add_memory_total(values)
+    _note_missing(gpus, values, failures, gaps)
+    signs = {uuid: _signs(uuid, gpu, values) for uuid, gpu in gpus.items()}
+    return Understood(
+        readings=tuple(
+            Reading(subject=subject, metric=metric, value=value, observed_at=scrape.observed_at)
+            for (subject, metric), value in values.items()
+        ),
+        facts=tuple(
+            _fact(uuid, gpu, scrape, signs=signs[uuid], others=[s for u, s in signs.items() if u != uuid])
+            for uuid, gpu in gpus.items()
+        ),
+        strangers=len({name for _, values_ in scrape.lines for name, _, _ in values_ if not is_dcgm(name)}),
+    )
+
+
+def _values_by_name(lines: Iterable[tuple[Line, Sequence[Value]]]) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for _, samples in lines:
+        for name, number, _ in samples:
+            if number is not None:
+                values[name].append(number)
+    return values
+
+
+def _convert(
+    lines: Iterable[tuple[Line, Sequence[Value]]], rows: Mapping[str, MetricRow], gaps: GapBook
+) -> tuple[dict[tuple[Subject, str], list[_Candidate]], dict[tuple[Subject, str], str]]:
+    """Every plausible value in base units under its subject, and why the others are none."""
+    candidates: dict[tuple[Subject, str], list[_Candidate]] = defaultdict(list)
+    failures: dict[tuple[Subject, str], str] = {}
+    for line, samples in lines:
+        seen: dict[str, float | None] = {}
+        for name, number, text in samples:
+            row = rows.get(name)
+            if row is None:
+                continue
+            whole = BY_NAME[row.metric].level is Level.GPU
+            subject = Subject(gpu_uuid=line.subject.gpu_uuid) if whole else line.subject
+            if seen.setdefault(name, number) != number:
+                gaps.note(subject, row.metric, f"{name} is given twice with different values; the larger is kept")
+            if number is None:
+                failures[subject, row.metric] = f"{name} is not a number: {text!r}"
+                continue
+            try:
+                value = row.convert(plausible(number))
+            except Implausible as error:
+                failures[subject, row.metric] = f"{name}: {error}"
+                continue
+            candidates[subject, row.metric].append(
+                _Candidate(RANK[name], line.subject.gi_id is not None, line.is_per_pod, value)
+            )
+    return candidates, failures
+
+
+def _add_memory_total(values: dict[tuple[Subject, str], float]) -> None:
+    """Total = used + free + reserved where all three are given; it beats the total as reported.
+
+    Source: dcgm-exporter's default counter list has no total before 4.9.0.
+    """
+    for subject in {subject for subject, metric in values if metric == "memory_reserved_bytes"}:
+        parts = [values.get((subject, f"memory_{part}_bytes")) for part in ("used", "free", "reserved")]
+        given = [part for part in parts if part is not None]
+        if len(given) == len(parts):
+            values[subject, "memory_total_bytes"] = sum(given)
+
+
+def _devices(uuid: GpuUuid, gpu: _Gpu) -> Iterator[Subject]:
+    if gpu.instances:
+        for gi_id in sorted(gpu.instances):
+            yield Subject(gpu_uuid=uuid, gi_id=gi_id)
+    else:
+        yield Subject(gpu_uuid=uuid)
+
+
+def _note_missing(
+    gpus: Mapping[GpuUuid, _Gpu],
+    values: Mapping[tuple[Subject, str], float],
+    failures: Mapping[tuple[Subject, str], str],
+    gaps: GapBook,
+) -> None:
+    for uuid, gpu in gpus.items():
+        if gpu.instances:
+            for metric in NOT_UNDER_MIG:
+                gaps.note(Subject(gpu_uuid=uuid), metric, "not available under MIG")
+        for metric in EXPECTED_METRICS:
+            if metric in NOT_UNDER_MIG and gpu.instances:
+                continue
+            whole = BY_NAME[metric].level is Level.GPU
+            for subject in [Subject(gpu_uuid=uuid)] if whole else _devices(uuid, gpu):
+                gaps.expect(subject, metric, is_given=(subject, metric) in values or (subject, metric) in failures)
+
+
+def _signs(uuid: GpuUuid, gpu: _Gpu, values: Mapping[tuple[Subject, str], float]) -> GpuSigns:
+    whole = Subject(gpu_uuid=uuid)
+    return GpuSigns(
+        has_instances=bool(gpu.instances),
+        has_utilisation=(whole, "gpu_busy_ratio") in values,
+        has_framebuffer=(whole, "memory_used_bytes") in values,
+        is_alive=(whole, "power_watts") in values and (whole, "temperature_celsius") in values,
+        model_name=_first(line.labels.model_name for line in gpu.lines),
+    )
+
+
+def _fact(uuid: GpuUuid, gpu: _Gpu, scrape: Scrape, *, signs: GpuSigns, others: list[GpuSigns]) -> GpuFact:
+    profiles: dict[int, str] = dict.fromkeys(gpu.instances, PROFILE_UNKNOWN)
+    for line in gpu.lines:
+        if line.subject.gi_id is not None and line.labels.gi_profile is not None:
+            profiles[line.subject.gi_id] = line.labels.gi_profile
+    return GpuFact(
+        observed_at=scrape.observed_at,
+        gpu_uuid=uuid,
+        node=scrape.node,
+        index=_first(line.labels.gpu for line in gpu.lines),
+        model_name=signs.model_name,
+        pci_bus_id=_first(line.labels.pci_bus_id for line in gpu.lines),
+        driver_version=_first(line.labels.driver_version for line in gpu.lines),
+        mig_mode=judge_mig_mode(signs, others),
+        instances=tuple(InstanceFact(gi_id=gi_id, profile=profile) for gi_id, profile in sorted(profiles.items())),
+        pods=_pods(gpu.lines),
+    )
+
+
+def _first(values: Iterable[T | None]) -> T | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _pods(lines: Iterable[Line]) -> tuple[PodFact, ...]:
+    """Every pod once per device; all are `shared` where a device has several."""
+    by_device: dict[int | None, dict[tuple[str, str, str | None], PodFact]] = defaultdict(dict)
+    for line in lines:
+        pod = line.pod
+        if pod is not None:
+            by_device[pod.gi_id].setdefault((pod.namespace, pod.name, pod.container), pod)
+    return tuple(
+        PodFact(
+            gi_id=pod.gi_id,
+            namespace=pod.namespace,
+            name=pod.name,
+            container=pod.container,
+            uid=pod.uid,
+            shared=len({(other.namespace, other.name) for other in pods.values()}) > 1,
+        )
+        for _, pods in sorted(by_device.items(), key=lambda item: -1 if item[0] is None else item[0])
+        for _, pod in sorted(pods.items(), key=lambda item: (item[0][0], item[0][1], item[0][2] or ""))
+    )
