@@ -89,9 +89,7 @@ def _sample_upsert(dialect: str, metrics: tuple[str, ...]) -> tuple[str, tuple[s
 
     Given to the driver as it is: on wide rows, handling the parameters would cost SQLAlchemy more than the insert.
     """
-    statement = dialect_insert(dialect, _SAMPLES).values(
-        dict.fromkeys(("device_id", "observed_at_ms", *metrics))
-    )
+    statement = dialect_insert(dialect, _SAMPLES).values(dict.fromkeys(("device_id", "observed_at_ms", *metrics)))
     statement = statement.on_conflict_do_update(
         index_elements=["device_id", "observed_at_ms"],
         set_={name: func.coalesce(statement.excluded[name], _SAMPLES.c[name]) for name in metrics},
