@@ -5,12 +5,13 @@ is already known stands as it is, a moment before, between or after what is know
 where the known ones begin. Of two sources that contradict each other about one moment, the first one told stands.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, Delete, Insert, Select, Table, Update, bindparam, delete, insert, or_, select, update
 from sqlmodel import SQLModel
 
 from planner.readings import Batch, GpuFact
@@ -68,16 +69,18 @@ def write_inventory(connection: Connection, cluster_id: int, batch: Batch, fallb
     facts = sorted(batch.facts, key=lambda fact: fact.observed_at)
     ends = _ends_of_complete_nodes(batch, fallback_time)
     present = {fact.gpu_uuid for fact in facts}
-    listed_before = _open_gpus(connection, cluster_id, sorted(ends))
-    gone = [(uuid, ends[node]) for uuid, node in listed_before if uuid not in present]
-    uuids = sorted(present | {uuid for uuid, _ in gone})
-    if not uuids:
+    known = {str(uuid): _KnownGpu(gpu=Timeline(identity=_GPUS.identity)) for uuid in present}
+    gone: dict[str, datetime] = {}
+    for uuid, node in _open_gpus(connection, cluster_id, sorted(ends)):
+        if uuid not in known:
+            known[uuid] = _KnownGpu(gpu=Timeline(identity=_GPUS.identity))
+            gone[uuid] = ends[node]
+    if not known:
         return
-    oldest = min([fact.observed_at for fact in facts] + [at for _, at in gone])
-    known = _load(connection, cluster_id, uuids, oldest)
+    _load(connection, cluster_id, known, min([*(fact.observed_at for fact in facts), *gone.values()]))
     for fact in facts:
         _take_in(known[fact.gpu_uuid], fact)
-    for uuid, at in gone:
+    for uuid, at in gone.items():
         _take_away(known[uuid], at)
     for kind, timelines in (
         (_GPUS, ((uuid, (), one.gpu) for uuid, one in known.items())),
@@ -110,9 +113,7 @@ def _take_in(known: _KnownGpu, fact: GpuFact) -> None:
         (_PODS, known.pods, seen_pods),
     ):
         for key, values in seen.items():
-            timeline = timelines.get(key)
-            if timeline is None:
-                timeline = timelines[key] = Timeline(identity=kind.identity)
+            timeline = _timeline(timelines, key, kind)
             if not is_known or timeline.is_confirmed(at):
                 timeline.see(at, values, until)
         if not is_known:
@@ -158,44 +159,86 @@ def _ends_of_complete_nodes(batch: Batch, fallback_time: datetime) -> dict[str, 
 
 
 def _open_gpus(connection: Connection, cluster_id: int, nodes: Sequence[str]) -> list[tuple[str, str]]:
-    columns = _GPUS.table.c
     found: list[tuple[str, str]] = []
     for chunk in _chunks(nodes):
-        rows = connection.execute(
-            select(columns.gpu_uuid, columns.node).where(
-                columns.cluster_id == cluster_id, columns.valid_to.is_(None), columns.node.in_(chunk)
-            )
-        )
+        rows = connection.execute(_open_gpus_statement(), {"cluster_id": cluster_id, "nodes": chunk})
         found.extend((uuid, node) for uuid, node in rows)
     return found
 
 
-def _load(connection: Connection, cluster_id: int, uuids: Sequence[str], oldest: datetime) -> dict[str, _KnownGpu]:
-    known = {uuid: _KnownGpu(gpu=Timeline(identity=_GPUS.identity)) for uuid in uuids}
-    for uuid, _, interval in _rows(connection, _GPUS, cluster_id, uuids, None):
-        known[uuid].gpu.intervals.append(interval)
-    for kind, name in ((_INSTANCES, "instances"), (_PODS, "pods")):
-        # What ended longer before than the grace can play no part any more.
-        for uuid, key, interval in _rows(connection, kind, cluster_id, uuids, oldest - FLAP_GRACE):
-            timelines: dict[Key, Timeline] = getattr(known[uuid], name)
-            timelines.setdefault(key, Timeline(identity=kind.identity)).intervals.append(interval)
-    return known
+def _load(connection: Connection, cluster_id: int, known: dict[str, _KnownGpu], oldest: datetime) -> None:
+    for chunk in _chunks(sorted(known)):
+        # Of the GPU itself all is read, because it keeps what it was told long ago. Of the rest, what ended longer
+        # before than the grace can play no part any more.
+        parameters = {"cluster_id": cluster_id, "uuids": chunk, "not_before": oldest - FLAP_GRACE}
+        for uuid, _, interval in _rows(connection, _GPUS, parameters):
+            known[uuid].gpu.intervals.append(interval)
+        for uuid, key, interval in _rows(connection, _INSTANCES, parameters):
+            _timeline(known[uuid].instances, key, _INSTANCES).intervals.append(interval)
+        for uuid, key, interval in _rows(connection, _PODS, parameters):
+            _timeline(known[uuid].pods, key, _PODS).intervals.append(interval)
 
 
-def _rows(
-    connection: Connection, kind: _Kind, cluster_id: int, uuids: Sequence[str], not_ended_before: datetime | None
-) -> Iterator[tuple[str, Key, Interval]]:
+def _timeline(timelines: dict[Key, Timeline], key: Key, kind: _Kind) -> Timeline:
+    timeline = timelines.get(key)
+    if timeline is None:
+        timeline = timelines[key] = Timeline(identity=kind.identity)
+    return timeline
+
+
+def _rows(connection: Connection, kind: _Kind, parameters: Mapping[str, Any]) -> Iterator[tuple[str, Key, Interval]]:
+    first_value = len(kind.key)
+    for uuid, row_id, valid_from, valid_to, last_seen, *rest in connection.execute(_load_statement(kind), parameters):
+        values = dict(zip(kind.values, rest[first_value:], strict=True))
+        interval = Interval(values=values, valid_from=valid_from, valid_to=valid_to, last_seen=last_seen, id=row_id)
+        yield uuid, tuple(rest[:first_value]), interval
+
+
+# Statements are made once: building one costs more than SQLite takes to answer it.
+
+
+@cache
+def _open_gpus_statement() -> Select[Any]:
+    columns = _GPUS.table.c
+    return select(columns.gpu_uuid, columns.node).where(
+        columns.cluster_id == bindparam("cluster_id"),
+        columns.valid_to.is_(None),
+        columns.node.in_(bindparam("nodes", expanding=True)),
+    )
+
+
+@cache
+def _load_statement(kind: _Kind) -> Select[Any]:
     columns = kind.table.c
     names = ("gpu_uuid", "id", "valid_from", "valid_to", "last_seen", *kind.key, *kind.values)
-    statement = select(*(columns[name] for name in names)).where(columns.cluster_id == cluster_id)
-    if not_ended_before is not None:
-        statement = statement.where(or_(columns.valid_to.is_(None), columns.valid_to >= not_ended_before))
-    for chunk in _chunks(uuids):
-        chosen = statement.where(columns.gpu_uuid.in_(chunk)).order_by(columns.valid_from)
-        for uuid, row_id, valid_from, valid_to, last_seen, *rest in connection.execute(chosen):
-            values = dict(zip(kind.values, rest[len(kind.key) :], strict=True))
-            interval = Interval(values=values, valid_from=valid_from, valid_to=valid_to, last_seen=last_seen, id=row_id)
-            yield uuid, tuple(rest[: len(kind.key)]), interval
+    statement = (
+        select(*(columns[name] for name in names))
+        .where(
+            columns.cluster_id == bindparam("cluster_id"),
+            columns.gpu_uuid.in_(bindparam("uuids", expanding=True)),
+        )
+        .order_by(columns.valid_from)
+    )
+    if kind is _GPUS:
+        return statement
+    return statement.where(or_(columns.valid_to.is_(None), columns.valid_to >= bindparam("not_before")))
+
+
+@cache
+def _change_statement(kind: _Kind) -> Update:
+    columns = kind.table.c
+    changed: dict[str, Any] = {name: bindparam(name) for name in ("valid_to", "last_seen", *kind.values)}
+    return update(kind.table).where(columns.id == bindparam("row_id")).values(changed)
+
+
+@cache
+def _remove_statement(kind: _Kind) -> Delete:
+    return delete(kind.table).where(kind.table.c.id == bindparam("row_id"))
+
+
+@cache
+def _add_statement(kind: _Kind) -> Insert:
+    return insert(kind.table)
 
 
 def _save(connection: Connection, kind: _Kind, cluster_id: int, timelines: Iterable[tuple[str, Key, Timeline]]) -> None:
@@ -213,14 +256,12 @@ def _save(connection: Connection, kind: _Kind, cluster_id: int, timelines: Itera
                 added.append(row | {"cluster_id": cluster_id, "gpu_uuid": uuid, "valid_from": one.valid_from})
             else:
                 changed.append(row | {"row_id": one.id})
-    table = kind.table
-    this_row = table.c.id == bindparam("row_id")
     if removed:
-        connection.execute(delete(table).where(this_row), removed)
+        connection.execute(_remove_statement(kind), removed)
     if changed:
-        connection.execute(update(table).where(this_row), changed)
+        connection.execute(_change_statement(kind), changed)
     if added:
-        connection.execute(insert(table), added)
+        connection.execute(_add_statement(kind), added)
 
 
 def _each(known: dict[str, _KnownGpu], name: str) -> Iterator[tuple[str, Key, Timeline]]:

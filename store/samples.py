@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, func, select
+from sqlalchemy import Connection, Dialect, Engine, Select, bindparam, func, select
 from sqlalchemy.dialects import registry
 
 from planner.metrics import METRICS
@@ -118,19 +119,22 @@ def _device_ids(connection: Connection, cluster_id: int, subjects: set[Subject])
 def _known_devices(connection: Connection, cluster_id: int, subjects: set[Subject]) -> dict[Subject, int]:
     uuids = sorted({subject.gpu_uuid for subject in subjects})
     by_name = {(subject.gpu_uuid, gi_key(subject)): subject for subject in subjects}
-    columns = _DEVICES.c
     found: dict[Subject, int] = {}
     for start in range(0, len(uuids), _IN_CHUNK):
-        rows = connection.execute(
-            select(columns.id, columns.gpu_uuid, columns.gi_id).where(
-                columns.cluster_id == cluster_id, columns.gpu_uuid.in_(uuids[start : start + _IN_CHUNK])
-            )
-        )
-        for device_id, uuid, gi_id in rows:
+        parameters = {"cluster_id": cluster_id, "uuids": uuids[start : start + _IN_CHUNK]}
+        for device_id, uuid, gi_id in connection.execute(_devices_statement(), parameters):
             subject = by_name.get((uuid, gi_id))
             if subject is not None:
                 found[subject] = device_id
     return found
+
+
+@cache
+def _devices_statement() -> Select[Any]:
+    columns = _DEVICES.c
+    return select(columns.id, columns.gpu_uuid, columns.gi_id).where(
+        columns.cluster_id == bindparam("cluster_id"), columns.gpu_uuid.in_(bindparam("uuids", expanding=True))
+    )
 
 
 def gi_key(subject: Subject) -> int:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, case, select, update
+from sqlalchemy import Connection, Engine, Insert, Select, and_, bindparam, case, select, update
 
 from planner.metrics import BY_NAME
 from planner.readings import Batch, Gap, Reading
-from store.database import upsert, writing
+from store.database import dialect_insert, upsert, writing
 from store.inventory import write_inventory
 from store.samples import from_ms, write_samples
 from store.tables import (
@@ -52,7 +53,7 @@ def write_batch(
     """
     _refuse_unknown_metrics(batch.readings)
     with writing(engine) as connection:
-        cluster_id = connection.execute(select(_SOURCES.c.cluster_id).where(_SOURCES.c.id == source_id)).scalar_one()
+        cluster_id = connection.execute(_cluster_statement(), {"source_id": source_id}).scalar_one()
         newest_ms = write_samples(connection, cluster_id, batch.readings)
         write_inventory(connection, cluster_id, batch, fallback_time=started_at)
         _write_gaps(connection, source_id, target, started_at, batch.gaps)
@@ -115,17 +116,8 @@ def _write_gaps(connection: Connection, source_id: int, target: str, at: datetim
     if not gaps:
         return
     told = {(gap.subject, gap.metric or "", gap.reason) for gap in gaps}
-    statement = upsert(connection, _GAPS)
-    new = statement.excluded
-    statement = statement.on_conflict_do_update(
-        index_elements=["source_id", "target", "subject", "metric", "reason"],
-        set_={
-            "first_seen": case((new.first_seen < _GAPS.c.first_seen, new.first_seen), else_=_GAPS.c.first_seen),
-            "last_seen": case((new.last_seen > _GAPS.c.last_seen, new.last_seen), else_=_GAPS.c.last_seen),
-        },
-    )
     connection.execute(
-        statement,
+        _gap_statement(connection.dialect.name),
         [
             {
                 "source_id": source_id,
@@ -154,11 +146,34 @@ def _advance_watermark(connection: Connection, source_id: int, target: str, read
 
 
 def _write_attempt(connection: Connection, **row: Any) -> None:
-    key = ["source_id", "target", "started_at"]
-    statement = upsert(connection, _ATTEMPTS)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=key, set_={name: statement.excluded[name] for name in row if name not in key}
-        ),
-        row,
+    connection.execute(_attempt_statement(connection.dialect.name), row)
+
+
+# Statements are made once: building one costs more than SQLite takes to answer it.
+
+
+@cache
+def _cluster_statement() -> Select[Any]:
+    return select(_SOURCES.c.cluster_id).where(_SOURCES.c.id == bindparam("source_id"))
+
+
+@cache
+def _gap_statement(dialect: str) -> Insert:
+    statement = dialect_insert(dialect, _GAPS)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["source_id", "target", "subject", "metric", "reason"],
+        set_={
+            "first_seen": case((new.first_seen < _GAPS.c.first_seen, new.first_seen), else_=_GAPS.c.first_seen),
+            "last_seen": case((new.last_seen > _GAPS.c.last_seen, new.last_seen), else_=_GAPS.c.last_seen),
+        },
     )
+
+
+@cache
+def _attempt_statement(dialect: str) -> Insert:
+    """Keyed by source, target and start: the same attempt written again is the same row."""
+    key = ("source_id", "target", "started_at")
+    statement = dialect_insert(dialect, _ATTEMPTS)
+    names = [column.name for column in _ATTEMPTS.columns if column.name not in (*key, "id")]
+    return statement.on_conflict_do_update(index_elements=key, set_={name: statement.excluded[name] for name in names})
