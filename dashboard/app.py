@@ -1,0 +1,17 @@
+"""The dashboard's router and page frame; what a page shows is in `dashboard/views`."""
+
+import streamlit as st
+
+from dashboard.html_parts import style_sheet
+from dashboard.views import gpus, mig_advice, overview
+
+st.set_page_config(page_title="gpufleet", page_icon=":material/memory:", layout="wide")
+st.html(f"<style>{style_sheet()}</style>")
+st.navigation(
+    [
+        st.Page(overview.show, title="Overview", icon=":material/filter_alt:", url_path="overview", default=True),
+        st.Page(gpus.show, title="GPUs", icon=":material/memory:", url_path="gpus"),
+        st.Page(mig_advice.show, title="MIG advice", icon=":material/view_column:", url_path="mig_advice"),
+    ],
+    position="top",
+).run()

@@ -1,0 +1,138 @@
+"""The numbers of the overview and of the report, from one fleet snapshot and the health of its sources."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dashboard import formatting
+from planner import efficiency
+from planner.efficiency import BusyDevice, Funnel, StateCount, WastefulDevice
+from planner.fleet import Fleet
+from store.queries import SourceHealth
+
+LISTED_DEVICES = 8
+LISTED_SOURCES = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataAge:
+    """When the oldest and the newest of the readings behind a figure were observed."""
+
+    newest: datetime
+    oldest: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """How old the store's newest reading is, and how many targets answer."""
+
+    last_observed_at: datetime | None
+    is_stale: bool
+    reason: str
+    targets_ok: int
+    targets_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRow:
+    """One target of one source: how it does, what it lacks, and what is wrong with it ("" when nothing is)."""
+
+    health: SourceHealth
+    gap_reasons: tuple[str, ...]
+    trouble: str
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it answers and what it says is about now."""
+        return not self.trouble
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunnelStep:
+    """One step from what there is to what computes; `gpus` is None where it cannot be known."""
+
+    name: str
+    meaning: str
+    gpus: float | None
+    share: float | None
+    absent_because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """Everything the overview shows; the report shows the same object."""
+
+    taken_at: datetime
+    window_s: float
+    has_gpus: bool
+    data_age: DataAge | None
+    freshness: Freshness
+    funnel_steps: tuple[FunnelStep, ...]
+    funnel_notes: tuple[str, ...]
+    states: tuple[StateCount, ...]
+    busiest: tuple[BusyDevice, ...]
+    wasteful: tuple[WastefulDevice, ...]
+    sources: tuple[SourceRow, ...]
+    sources_more: int
+
+
+def overview(fleet: Fleet, sources: Sequence[SourceRow], freshness: Freshness, window: timedelta) -> Overview:
+    """The overview of one snapshot; troubled sources come first and healthy ones are cut at a screenful."""
+    funnel = efficiency.funnel(fleet)
+    ordered = sorted(sources, key=lambda row: row.is_fresh)
+    return Overview(
+        taken_at=fleet.taken_at,
+        window_s=window.total_seconds(),
+        has_gpus=bool(funnel.total_gpus),
+        data_age=data_age(fleet),
+        freshness=freshness,
+        funnel_steps=funnel_steps(funnel),
+        funnel_notes=funnel_notes(funnel),
+        states=tuple(efficiency.state_counts(fleet)),
+        busiest=tuple(efficiency.busiest(fleet, LISTED_DEVICES)),
+        wasteful=tuple(efficiency.most_wasteful(fleet, LISTED_DEVICES)),
+        sources=tuple(ordered[:LISTED_SOURCES]),
+        sources_more=max(0, len(ordered) - LISTED_SOURCES),
+    )
+
+
+def data_age(fleet: Fleet) -> DataAge | None:
+    """The span from the oldest to the newest among each device's newest reading."""
+    return span_of(max((o.observed_at for o in device.metrics.values()), default=None) for device in fleet.devices())
+
+
+def span_of(moments: Iterable[datetime | None]) -> DataAge | None:
+    """From the oldest to the newest of the moments that are known; None when none is."""
+    known = [moment for moment in moments if moment is not None]
+    return DataAge(newest=max(known), oldest=min(known)) if known else None
+
+
+def funnel_steps(funnel: Funnel) -> tuple[FunnelStep, ...]:
+    """The four steps, each with its share of all GPUs."""
+
+    def step(name: str, meaning: str, gpus: float | None, absent_because: str = "") -> FunnelStep:
+        share = None if gpus is None or not funnel.total_gpus else gpus / funnel.total_gpus
+        return FunnelStep(name=name, meaning=meaning, gpus=gpus, share=share, absent_because=absent_because)
+
+    return (
+        step("Total", "every GPU in the inventory", funnel.total_gpus),
+        step("Allocated", "a pod holds it, or work was seen on it", funnel.allocated_gpus),
+        step("Active", "work was measured in the window", funnel.active_gpus),
+        step(
+            "Effective",
+            "active × mean SM activity",
+            funnel.effective_gpus,
+            "no active GPU reports SM activity (DCGM profiling field sm_active)",
+        ),
+    )
+
+
+def funnel_notes(funnel: Funnel) -> tuple[str, ...]:
+    """What the funnel leaves out, said beside it."""
+    notes = []
+    if funnel.unknown_gpus:
+        notes.append(f"{formatting.number(funnel.unknown_gpus)} GPUs are not measurable and are in no step but Total.")
+    if funnel.effective_unmeasured_gpus:
+        unmeasured = formatting.number(funnel.effective_unmeasured_gpus)
+        notes.append(f"{unmeasured} active GPUs report no SM activity and are not part of Effective.")
+    return tuple(notes)
