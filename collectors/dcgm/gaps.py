@@ -5,8 +5,8 @@ from collections import defaultdict
 from collectors.dcgm.metrics import source_names
 from planner.readings import Gap, Subject
 
-MAX_LISTED = 8
-"""Devices named one by one for one reason; an exporter serves one node, which rarely has more GPUs."""
+MAX_LISTED = 3
+"""Devices named one by one for one reason; what more of them lack is a trait of the node and said once."""
 MAX_DEVICES_COUNTED = 4096
 """Devices remembered for one reason; hostile input must not grow without end."""
 

@@ -15,11 +15,12 @@ NOT_UNDER_MIG = ("gpu_busy_ratio", "memory_busy_ratio", "encoder_busy_ratio", "d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuSigns:
-    """What an exporter gives for one whole GPU."""
+    """What an exporter gives for one GPU."""
 
     has_instances: bool
     has_utilisation: bool
-    has_framebuffer: bool
+    has_framebuffer: bool  # of the whole GPU
+    has_instance_framebuffer: bool
     is_alive: bool  # power and temperature are read: a GPU that fell off the bus gives nothing either
     model_name: str | None
 
@@ -33,12 +34,12 @@ def judge_mig_mode(gpu: GpuSigns, others: Iterable[GpuSigns]) -> MigMode | None:
         return MigMode.ENABLED
     if gpu.has_utilisation:
         return MigMode.DISABLED
-    rest = [other for other in others if not other.has_instances]
-    is_utilisation_listed = any(other.has_utilisation for other in rest)
+    rest = tuple(others)
     if gpu.has_framebuffer:
+        is_utilisation_listed = any(other.has_utilisation for other in rest)
         return None if is_utilisation_listed else MigMode.DISABLED
-    is_framebuffer_listed = any(other.has_framebuffer for other in rest)
-    if gpu.is_alive and is_utilisation_listed and is_framebuffer_listed and _is_mig_capable(gpu.model_name):
+    is_framebuffer_listed = any(other.has_framebuffer or other.has_instance_framebuffer for other in rest)
+    if is_framebuffer_listed and gpu.is_alive and _is_mig_capable(gpu.model_name):
         return MigMode.ENABLED
     return None
 

@@ -1,6 +1,7 @@
 """Which machine an exporter runs on: its hostname label may name the exporter's pod, which dies with every restart."""
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 
 from collectors.dcgm.gaps import GapBook
@@ -13,14 +14,18 @@ _TARGET_LABELS = ("node", "kubernetes_node", "nodename", "node_name")
 def node_of_scrape(hostnames: Iterable[str | None], *, target: str, configured: str | None, gaps: GapBook) -> NodeName:
     """The configured name; else the hostname label; else the host of the address that was scraped.
 
-    A hostname label that is a pod name of the exporter is no node: then the address's host is taken, if it is a name.
-    Where nothing better is left, the pod name stands in and a gap says so.
+    A hostname label that is a pod name of the exporter is no node: then the address is asked, its `/nodes/NAME/` (as in
+    the Kubernetes API's proxy) or else its host, if that is a name. Where nothing is left, the pod name stands in and a
+    gap says so.
     """
     if configured is not None:
         return NodeName(configured)
     told = next((name for name in hostnames if name), None)
     if told is not None and _EXPORTER not in told:
         return NodeName(told)
+    behind_proxy = re.search(r"/nodes/([^/:]+)", target)
+    if behind_proxy is not None:
+        return NodeName(behind_proxy.group(1))
     host = host_of(target)
     if told is None or (_EXPORTER not in host and not _is_address(host)):
         return NodeName(host)

@@ -5,7 +5,7 @@ every field on each pod's line of a shared GPU (a line without a pod wins, else 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -14,6 +14,7 @@ from collectors.dcgm.gaps import GapBook
 from collectors.dcgm.metrics import RANK, Implausible, MetricRow, is_dcgm, plausible, rows_of_scrape
 from collectors.dcgm.mig_mode import NOT_UNDER_MIG, GpuSigns, judge_mig_mode
 from collectors.dcgm.wire import Line
+from planner.hardware import MigMode
 from planner.metrics import BY_NAME, Level
 from planner.readings import GpuFact, InstanceFact, PodFact, Reading, Subject
 from planner.units import GpuUuid, NodeName
@@ -97,17 +98,18 @@ def understand(scrape: Scrape, gaps: GapBook) -> Understood:
         if (subject, metric) not in values:
             gaps.note(subject, metric, reason)
     _add_memory_total(values)
-    _note_missing(gpus, values, failures, gaps)
     signs = {uuid: _signs(uuid, gpu, values) for uuid, gpu in gpus.items()}
+    modes = {
+        uuid: judge_mig_mode(own, [signs[other] for other in signs if other != uuid]) for uuid, own in signs.items()
+    }
+    for uuid, gpu in gpus.items():
+        _note_missing(uuid, gpu, modes[uuid], values.keys() | failures.keys(), gaps)
     return Understood(
         readings=tuple(
             Reading(subject=subject, metric=metric, value=value, observed_at=scrape.observed_at)
             for (subject, metric), value in values.items()
         ),
-        facts=tuple(
-            _fact(uuid, gpu, scrape, signs=signs[uuid], others=[s for u, s in signs.items() if u != uuid])
-            for uuid, gpu in gpus.items()
-        ),
+        facts=tuple(_fact(uuid, gpu, scrape, modes[uuid]) for uuid, gpu in gpus.items()),
         strangers=len({name for _, values_ in scrape.lines for name, _, _ in values_ if not is_dcgm(name)}),
     )
 
@@ -172,35 +174,39 @@ def _devices(uuid: GpuUuid, gpu: _Gpu) -> Iterator[Subject]:
 
 
 def _note_missing(
-    gpus: Mapping[GpuUuid, _Gpu],
-    values: Mapping[tuple[Subject, str], float],
-    failures: Mapping[tuple[Subject, str], str],
-    gaps: GapBook,
+    uuid: GpuUuid, gpu: _Gpu, mode: MigMode | None, told: Set[tuple[Subject, str]], gaps: GapBook
 ) -> None:
-    for uuid, gpu in gpus.items():
-        if gpu.instances:
-            for metric in NOT_UNDER_MIG:
-                gaps.note(Subject(gpu_uuid=uuid), metric, "not available under MIG")
-        for metric in EXPECTED_METRICS:
-            if metric in NOT_UNDER_MIG and gpu.instances:
-                continue
-            whole = BY_NAME[metric].level is Level.GPU
-            for subject in [Subject(gpu_uuid=uuid)] if whole else _devices(uuid, gpu):
-                gaps.expect(subject, metric, is_given=(subject, metric) in values or (subject, metric) in failures)
+    """Say what a GPU and its devices lack; `told` has what they gave, plausible or not."""
+    whole = Subject(gpu_uuid=uuid)
+    is_empty = mode is MigMode.ENABLED and not gpu.instances
+    if mode is MigMode.ENABLED:
+        for metric in NOT_UNDER_MIG:
+            gaps.note(whole, metric, "not available under MIG")
+    for metric in EXPECTED_METRICS:
+        if metric in NOT_UNDER_MIG and mode is MigMode.ENABLED:
+            continue
+        if is_empty and BY_NAME[metric].level is Level.DEVICE:
+            if (whole, metric) not in told:
+                gaps.note(whole, metric, "MIG mode is on and no GPU instance is made")
+            continue
+        for subject in [whole] if BY_NAME[metric].level is Level.GPU else _devices(uuid, gpu):
+            gaps.expect(subject, metric, is_given=(subject, metric) in told)
 
 
 def _signs(uuid: GpuUuid, gpu: _Gpu, values: Mapping[tuple[Subject, str], float]) -> GpuSigns:
     whole = Subject(gpu_uuid=uuid)
+    used = "memory_used_bytes"
     return GpuSigns(
         has_instances=bool(gpu.instances),
         has_utilisation=(whole, "gpu_busy_ratio") in values,
-        has_framebuffer=(whole, "memory_used_bytes") in values,
+        has_framebuffer=(whole, used) in values,
+        has_instance_framebuffer=any((Subject(gpu_uuid=uuid, gi_id=gi_id), used) in values for gi_id in gpu.instances),
         is_alive=(whole, "power_watts") in values and (whole, "temperature_celsius") in values,
         model_name=_first(line.labels.model_name for line in gpu.lines),
     )
 
 
-def _fact(uuid: GpuUuid, gpu: _Gpu, scrape: Scrape, *, signs: GpuSigns, others: list[GpuSigns]) -> GpuFact:
+def _fact(uuid: GpuUuid, gpu: _Gpu, scrape: Scrape, mode: MigMode | None) -> GpuFact:
     profiles: dict[int, str] = dict.fromkeys(gpu.instances, PROFILE_UNKNOWN)
     for line in gpu.lines:
         if line.subject.gi_id is not None and line.labels.gi_profile is not None:
@@ -210,10 +216,10 @@ def _fact(uuid: GpuUuid, gpu: _Gpu, scrape: Scrape, *, signs: GpuSigns, others: 
         gpu_uuid=uuid,
         node=scrape.node,
         index=_first(line.labels.gpu for line in gpu.lines),
-        model_name=signs.model_name,
+        model_name=_first(line.labels.model_name for line in gpu.lines),
         pci_bus_id=_first(line.labels.pci_bus_id for line in gpu.lines),
         driver_version=_first(line.labels.driver_version for line in gpu.lines),
-        mig_mode=judge_mig_mode(signs, others),
+        mig_mode=mode,
         instances=tuple(InstanceFact(gi_id=gi_id, profile=profile) for gi_id, profile in sorted(profiles.items())),
         pods=_pods(gpu.lines),
     )
