@@ -21,6 +21,7 @@ from gpufleet.window import WINDOW_HELP, parse_window
 from planner.advice import advise as advise_layouts
 from planner.errors import PlannerError
 from planner.fleet import Fleet
+from sample_data.server import PortTaken, serve
 from store.database import open_engine
 from store.errors import StoreError
 from store.fleet_snapshot import take_snapshot
@@ -105,9 +106,10 @@ def simulate(
     speed: Annotated[float, typer.Option(min=0.0, help="Simulated seconds per second.")] = 1.0,
 ) -> None:
     """Serve a simulated cluster on 127.0.0.1, exporter by exporter."""
-    from sample_data.server import serve
-
-    serve(nodes=nodes, seed=seed, port=port, speed=speed)
+    try:
+        serve(nodes=nodes, seed=seed, port=port, speed=speed)
+    except PortTaken as error:
+        raise ShellError(str(error.strerror)) from error
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """How the commands answer people in a terminal; names from clusters are hostile input and are shown literally."""
 
+import sys
 import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dashboard.formatting import ABSENT, age, bytes_text, percent
+from dashboard.formatting import ABSENT, age, bytes_text, number, percent
 from planner.advice import Advice, BoardAdvice, ProposedLayout
 from planner.fleet import Device, Fleet, Observation, Pod
 
@@ -25,9 +26,8 @@ def print_fleet(fleet: Fleet) -> None:
     if not fleet.nodes:
         console.print("No GPU has been seen yet. Is a collector running? `gpufleet collect --once` tries every source.")
         return
-    table = Table(title=f"Fleet at {fleet.taken_at:%Y-%m-%d %H:%M:%S} UTC", title_justify="left")
-    for heading in ("Device", "Board", "State", "Active", "Memory", "Pods", "Age"):
-        table.add_column(heading, justify="right" if heading in ("Active", "Memory", "Age") else "left")
+    console.print(f"Fleet at {fleet.taken_at:%Y-%m-%d %H:%M:%S} UTC")
+    table = _table("Device", "Board", "State", "Active", "Memory", "Age", "Pods")
     for device in fleet.devices():
         table.add_row(
             literal(device.name),
@@ -35,8 +35,8 @@ def print_fleet(fleet: Fleet) -> None:
             device.verdict.state.value,
             _activity(device),
             _memory(device),
-            literal(_pods(device.pods)),
             age(_newest(device), fleet.taken_at),
+            literal(_pods(device.pods)),
         )
     console.print(table)
 
@@ -55,9 +55,7 @@ def print_advice(advice: Advice) -> None:
 def print_collection(document: Sequence[dict[str, Any]]) -> None:
     """One line per target, with the reasons of its gaps."""
     console = _console()
-    table = Table()
-    for heading in ("Source", "Target", "", "Readings", "GPUs", "Gaps", "Seconds"):
-        table.add_column(heading, justify="right" if heading in ("Readings", "GPUs", "Gaps", "Seconds") else "left")
+    table = _table("Source", "Target", "", "Readings", "GPUs", "Gaps", "Seconds")
     for target in document:
         table.add_row(
             literal(target["source"]),
@@ -84,25 +82,39 @@ def _print_board(console: Console, board: BoardAdvice) -> None:
     )
     for proposed in board.layouts:
         console.print(f"  {proposed.gpus} x {_layout(proposed)}")
-    table = Table(show_edge=False)
-    for heading in ("Now", "Pods", "From", "To", "GPU", "Why"):
-        table.add_column(heading)
-    for assignment in board.assignments:
-        table.add_row(
-            literal(assignment.device),
-            literal(_pods(assignment.pods)),
-            assignment.from_profile or "whole GPU",
-            assignment.to_profile or "whole GPU",
-            str(assignment.gpu_number),
-            literal(" ".join((*assignment.need.reasons, *assignment.reasons))),
-        )
-    console.print(table)
+    if board.assignments:
+        console.print(_assignments(board))
     for held in board.released:
         console.print(f"  released: {literal(held.device)} ({literal(_pods(held.pods))}): {literal(held.reason)}")
     for rest in board.unplaced:
         console.print(f"  not placed: {literal(rest.device)}: {literal(rest.reason)}")
     for caveat in board.caveats:
         console.print(f"  note: {literal(caveat)}")
+    console.print()
+
+
+def _assignments(board: BoardAdvice) -> Table:
+    """Where each device's work goes; the sentences behind it are in --json and on the page."""
+    table = _table("To GPU", "Profile", "Start", "From", "Was", "Memory needed", "SMs needed", "Pods")
+    for one in sorted(board.assignments, key=lambda one: (one.gpu_number, one.placement is not None, one.placement)):
+        table.add_row(
+            str(one.gpu_number),
+            one.to_profile or "whole GPU",
+            ABSENT if one.placement is None else str(one.placement.start),
+            literal(one.device),
+            one.from_profile or "whole GPU",
+            bytes_text(one.need.memory_bytes),
+            number(one.need.sm_count),
+            literal(_pods(one.pods)),
+        )
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
 
 
 def _layout(proposed: ProposedLayout) -> str:
@@ -132,4 +144,5 @@ def _newest(device: Device) -> datetime | None:
 
 
 def _console() -> Console:
-    return Console(highlight=False)
+    """As wide as the terminal; a file or a pipe gets whole lines."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=240)
