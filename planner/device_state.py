@@ -60,13 +60,13 @@ def judge(
     """The state of one device and the sentence of numbers that led to it.
 
     `pods_reported` says whether the source names pods at all, so that none means unallocated. `cut_into_nothing` is
-    a GPU in MIG mode without GPU instances, on which nothing can run.
+    a GPU in MIG mode of which no GPU instance is reported.
     """
     if now - last_seen > STALE_AFTER:
         minutes = int((now - last_seen).total_seconds() // 60)
         return _verdict(DeviceState.UNKNOWN, f"Not seen for {minutes} minutes.")
     if cut_into_nothing:
-        return _verdict(DeviceState.FREE, "MIG mode is on and there is no GPU instance, so nothing can run.")
+        return _judge_without_instances(usage, pods)
     if usage is None or not any(quantiles.samples for quantiles in usage.metrics.values()):
         return _verdict(DeviceState.UNKNOWN, "Nothing was measured in the window.")
     activity = [(label, usage.metrics[name]) for name, label in _ACTIVITY if _counts(usage, name, instance_of_mig)]
@@ -121,6 +121,14 @@ def _idle_bytes(usage: Usage, instance_of_mig: bool) -> int:
     if instance_of_mig:
         return IDLE_INSTANCE_BYTES
     return IDLE_GPU_BYTES if "memory_reserved_bytes" in usage.metrics else IDLE_GPU_WITH_RESERVE_BYTES
+
+
+def _judge_without_instances(usage: Usage | None, pods: tuple[Pod, ...]) -> Verdict:
+    memory = usage.metrics.get("memory_used_bytes") if usage else None
+    if pods or (memory is not None and memory.p50 > IDLE_GPU_WITH_RESERVE_BYTES):
+        seen = spelled_pods(pods) if pods else f"{spelled_bytes(memory.p50 if memory else 0)} of memory"
+        return _verdict(DeviceState.UNKNOWN, f"MIG mode is on and {seen} in use, but no source reports a GPU instance.")
+    return _verdict(DeviceState.FREE, "MIG mode is on and there is no GPU instance, so nothing can run.")
 
 
 def _judge_without_memory(pods: tuple[Pod, ...], pods_reported: bool, quiet: str) -> Verdict:

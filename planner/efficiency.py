@@ -91,7 +91,7 @@ def funnel(fleet: Fleet) -> Funnel:
         effective_gpus=sum(share * mean for share, mean in measured) if measured else None,
         effective_unmeasured_gpus=sum(share for _, share in active) - sum(share for share, _ in measured),
         unknown_gpus=sum(share for device, share in devices if device.verdict.state is DeviceState.UNKNOWN),
-        uncut_gpus=total - sum(share for _, share in devices),
+        uncut_gpus=max(0.0, total - sum(share for _, share in devices)),
     )
 
 

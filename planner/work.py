@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from planner.catalog import find_profile
 from planner.fleet import Device, DeviceState, Gpu
-from planner.hardware import Board, MigMode, Profile
+from planner.hardware import Board, Profile
 from planner.need import AdviceSettings, Need, measured_need
 from planner.profile_choice import ProfileChoice, choose_profile
 from planner.sentences import spelled_count, spelled_pods
@@ -51,9 +51,7 @@ def devices_of(gpu: Gpu) -> tuple[Device, ...]:
 
 
 def holds_anything(device: Device) -> bool:
-    """Whether the device is not free; a GPU in MIG mode without instances holds nothing, whatever was measured."""
-    if device.instance is None and device.gpu.mig_mode is MigMode.ENABLED and not device.pods:
-        return False
+    """Whether the device is not free."""
     return device.verdict.state is not DeviceState.FREE
 
 
