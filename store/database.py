@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from store.errors import StoreMissing, StoreOutdated
+from store.errors import StoreMissing, StoreOutdated, StoreReadOnly
 from store.errors import mapped_errors as mapped_errors
 from store.schema import BEGIN_OPTION, SchemaState, schema_state
 
@@ -92,6 +92,7 @@ def _sqlite_engine(url: URL, path: Path, *, read_only: bool) -> Engine:
             url.set(database=_read_only_uri(path), query={**url.query, "uri": "true"}), poolclass=NullPool
         )
     else:
+        _make_folder(path.parent)
         engine = create_engine(url.set(database=str(path)))
 
     def set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -129,5 +130,7 @@ def _read_only_uri(path: Path) -> str:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except PermissionError as error:
+        raise StoreReadOnly(f"the store's folder {folder} cannot be made: {error.strerror}") from error
     except OSError as error:
         raise StoreMissing(f"the store's folder {folder} is not there and cannot be made: {error.strerror}") from error
