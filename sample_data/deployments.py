@@ -120,6 +120,7 @@ DEPLOYMENTS: dict[str, Deployment] = {
         _vllm("llama-8b", "support", "meta-llama/Llama-3.1-8B-Instruct", Traffic.OFFICE, 46.0),
         _vllm("phi-4-mini", "support", "microsoft/Phi-4-mini-instruct", Traffic.EVENING, 40.0),
         _vllm("qwen-7b", "translation", "Qwen/Qwen2.5-7B-Instruct", Traffic.OFFICE, 84.0),
+        _vllm("codellama-34b-old", "coding", "codellama/CodeLlama-34b-Instruct-hf", Traffic.NONE, 90.0),
         # Ollama: small models of small teams, most of them on devices cut far too large
         _ollama("ollama-legal", "legal", "llama3.1:8b", Traffic.SPARSE, 15.0, 6_700),
         _ollama("ollama-support", "support", "qwen2.5:7b", Traffic.OFFICE, 17.0, 6_100),
@@ -133,6 +134,7 @@ DEPLOYMENTS: dict[str, Deployment] = {
         _tei("bge-reranker", "search", "BAAI/bge-reranker-v2-m3", Traffic.OFFICE, 11.0, 2_900),
         _tei("e5-mistral", "knowledge", "intfloat/e5-mistral-7b-instruct", Traffic.NIGHTLY, 24.0, 15_200),
         _tei("gte-large", "search", "Alibaba-NLP/gte-large-en-v1.5", Traffic.EVENING, 12.0, 2_300),
+        _tei("bge-small-old", "search", "BAAI/bge-small-en-v1.5", Traffic.NONE, 5.0, 1_100),
         # holds GPUs, runs nothing on them
         Deployment(
             name="jupyter-mkoehler",

@@ -119,7 +119,7 @@ H100_SINGLE = NodeKind(
         _cut(("3g.40gb", 0, "llama-8b"), ("3g.40gb", 4, "ollama-hr")),
         _cut(("3g.40gb", 0, "ollama-docs"), ("3g.40gb", 4, None)),
         _cut(("3g.40gb", 0, "gte-large"), ("3g.40gb", 4, None)),
-        _cut(("3g.40gb", 0, None), ("3g.40gb", 4, None)),
+        _cut(("3g.40gb", 0, "bge-small-old"), ("3g.40gb", 4, None)),
     ),
 )
 
@@ -174,7 +174,7 @@ L40S_WHOLE = NodeKind(
         _whole("ollama-playground"),
         _whole("ollama-research"),
         _whole("bge-reranker"),
-        _whole(),
+        _whole("codellama-34b-old"),
         _whole(),
         _whole(),
     ),

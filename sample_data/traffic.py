@@ -40,6 +40,8 @@ class Traffic(StrEnum):
     NONE = "none"
 
 
+_SILENT_BELOW = 0.07  # the last few users have gone home: no trickle of requests through the night
+
 # Relative demand by hour of the day, on a working day and at the weekend. Shapes as in published traces of language
 # model services (alibaba/ServeGen): a broad plateau by day, a dip at noon, a deep trough at night.
 _OFFICE_DAY = (
@@ -135,5 +137,6 @@ def _levels(rng: random.Random, traffic: Traffic) -> tuple[float, ...]:
             level = 0.25 + 0.65 * size if chance < 0.06 + 0.5 * expected else 0.0
         else:
             level = expected * (1 + 0.35 * drift) * (0.9 + 0.2 * size)
+            level = level if level >= _SILENT_BELOW else 0.0
         levels.append(min(level, 1.0))
     return tuple(round(level, 6) for level in levels)

@@ -156,6 +156,11 @@ def test_a_loaded_deployment_without_traffic_reserves_memory_and_does_nothing() 
             assert gpu.clock_event_reasons == CLOCK_IDLE
 
 
+def test_demand_rests_by_night_and_comes_back() -> None:
+    silent = [device.level == 0 for at in _week() for _, device in _of("qwen-coder-32b", at)]
+    assert 0.1 < sum(silent) / len(silent) < 0.7
+
+
 def test_a_notebook_holds_gpus_without_a_process() -> None:
     for at in _week():
         held = _of("jupyter-mkoehler", at)
@@ -187,8 +192,10 @@ def test_ollama_unloads_when_nobody_asks_and_loads_again() -> None:
 
 def test_ranks_of_one_pod_share_their_load() -> None:
     for at in _week():
-        assert len({device.level for _, device in _of("qwen3-235b", at)}) == 1
-        assert all(gpu.nvlink_bytes_per_s > 0 for gpu, _ in _of("qwen3-235b", at))
+        ranks = _of("qwen3-235b", at)
+        assert len(ranks) == 4
+        assert len({device.level for _, device in ranks}) == 1
+        assert all((gpu.nvlink_bytes_per_s > 0) == (device.level > 0) for gpu, device in ranks)
 
 
 def test_one_gpu_gets_a_sticky_xid_and_keeps_it() -> None:
