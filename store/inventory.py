@@ -69,7 +69,7 @@ def write_inventory(connection: Connection, cluster_id: int, batch: Batch, fallb
     facts = sorted(batch.facts, key=lambda fact: fact.observed_at)
     ends = _ends_of_complete_nodes(batch, fallback_time)
     present = {fact.gpu_uuid for fact in facts}
-    known = {str(uuid): _KnownGpu(gpu=Timeline(identity=_GPUS.identity)) for uuid in present}
+    known = {str(uuid): _KnownGpu(gpu=Timeline(identity=_GPUS.identity)) for uuid in sorted(present)}
     gone: dict[str, datetime] = {}
     for uuid, node in _open_gpus(connection, cluster_id, sorted(ends)):
         if uuid not in known:

@@ -97,9 +97,9 @@ def source_of_new_cluster(engine: Engine) -> tuple[int, str]:
     return register_source(engine, cluster=cluster, name="dcgm", kind="dcgm", interval_s=30, now=NOW), cluster
 
 
-def rows(engine: Engine, name: str, **where: Any) -> list[dict[str, Any]]:
+def rows(engine: Engine, table_name: str, /, **where: Any) -> list[dict[str, Any]]:
     """All rows of a table, those of one kind first seen first."""
-    table = METADATA.tables[name]
+    table = METADATA.tables[table_name]
     statement = select(table).order_by(*table.primary_key.columns)
     for column, value in where.items():
         statement = statement.where(table.c[column] == value)
