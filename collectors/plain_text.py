@@ -6,6 +6,8 @@ def plain_text(text: str, limit: int) -> str:
 
     Format characters go too: a right-to-left override in a pod label would turn around what people read beside it.
     """
-    kept = "".join(character if character.isprintable() else " " for character in text[: limit * 4])
-    joined = " ".join(kept.split())
+    head = text[: limit * 4]
+    if not head.isprintable():
+        head = "".join(character if character.isprintable() else " " for character in head)
+    joined = " ".join(head.split())
     return joined if len(joined) <= limit else f"{joined[: limit - 1]}…"

@@ -130,14 +130,16 @@ def _convert(
     candidates: dict[tuple[Subject, str], list[_Candidate]] = defaultdict(list)
     failures: dict[tuple[Subject, str], str] = {}
     for line, samples in lines:
-        seen: dict[str, float | None] = {}
-        for name, number, text in samples:
+        seen: dict[str, Value] = {}
+        for sample in samples:
+            name, number, text = sample
             row = rows.get(name)
             if row is None:
                 continue
             whole = BY_NAME[row.metric].level is Level.GPU
             subject = Subject(gpu_uuid=line.subject.gpu_uuid) if whole else line.subject
-            if seen.setdefault(name, number) != number:
+            first = seen.setdefault(name, sample)
+            if first[1] != number and first[2] != text:  # NaN differs from itself, 60 is spelled 60.0 as well
                 gaps.note(subject, row.metric, f"{name} is given twice with different values; the larger is kept")
             if number is None:
                 failures[subject, row.metric] = f"{name} is not a number: {text!r}"
