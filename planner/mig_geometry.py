@@ -95,12 +95,7 @@ def legal_layouts(board: Board, profile_names: Iterable[str] | None = None) -> t
 
 def maximal_layouts(board: Board, profile_names: Iterable[str] | None = None) -> tuple[Layout, ...]:
     """The layouts to which no instance of those profiles (default: all) can be added; raises IllegalLayout."""
-    names = _names(board, profile_names)
-    return tuple(
-        layout
-        for layout in _legal_layouts(board, names)
-        if not any(possible_placements(board, layout, name) for name in names)
-    )
+    return _maximal_layouts(board, _names(board, profile_names))
 
 
 def undominated_counts(board: Board, profile_names: Iterable[str]) -> tuple[tuple[int, ...], ...]:
@@ -182,6 +177,15 @@ def _legal_layouts(board: Board, names: tuple[str, ...]) -> tuple[Layout, ...]:
 
     extend(0, 0, (), ())
     return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def _maximal_layouts(board: Board, names: tuple[str, ...]) -> tuple[Layout, ...]:
+    return tuple(
+        layout
+        for layout in _legal_layouts(board, names)
+        if not any(possible_placements(board, layout, name) for name in names)
+    )
 
 
 @lru_cache(maxsize=256)

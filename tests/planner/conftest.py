@@ -42,13 +42,19 @@ def idle(memory_gib: float) -> Usage:
 
 
 def instance(
-    gi_id: int, profile: str, seen: Usage | None = None, *, pods: tuple[Pod, ...] = (), start: int | None = None
+    gi_id: int,
+    profile: str,
+    seen: Usage | None = None,
+    *,
+    pods: tuple[Pod, ...] = (),
+    start: int | None = None,
+    metrics: Mapping[str, Observation] | None = None,
 ) -> GpuInstance:
     return GpuInstance(
         gi_id=gi_id,
         profile=profile,
         start=start,
-        metrics={},
+        metrics=metrics or {},
         pods=pods,
         usage=seen,
         verdict=judge(
