@@ -95,8 +95,8 @@ def _evidence(board: Board, work: BoardWork) -> Iterator[str]:
     weak = [name for name, profile in sorted(used.items()) if _is_weak(profile)]
     if weak:
         yield (
-            f"Placements of {', '.join(weak)} are carried over from the same chip or family, not read from a "
-            f"{board.name}; compare with `nvidia-smi mig -lgipp` first."
+            f"Placements of {', '.join(weak)} are carried over from the same chip or family, not read from "
+            f"{board.name} itself; compare with `nvidia-smi mig -lgipp` first."
         )
 
 
@@ -110,7 +110,7 @@ def _is_cut(item: Work) -> bool:
 
 def _acting(board: Board, work: BoardWork) -> Iterator[str]:
     if any(_is_cut(item) for item in work.placed) and board.mig_enable_resets_gpu:
-        yield f"Enabling MIG mode resets a {board.name}, so its work has to be drained first."
+        yield f"Enabling MIG mode on {board.name} resets the GPU, so its work has to be drained first."
     if len({item.target.name if item.target else None for item in work.placed}) > 1:
         yield "Nodes with several profiles need the device plugin's MIG strategy `mixed`; `single` allows one per node."
     if any(item.present != item.target for item in work.placed):
