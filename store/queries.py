@@ -207,5 +207,6 @@ def _last_success(source_id: ColumnElement[int], target: ColumnElement[str]) -> 
     return (
         select(func.max(attempts.c.started_at))
         .where(attempts.c.source_id == source_id, attempts.c.target == target, attempts.c.ok.is_(True))
+        .correlate_except(attempts)  # also when it stands two levels below the rows it is about
         .scalar_subquery()
     )

@@ -82,8 +82,10 @@ def _forgettable_attempt(before: datetime) -> ColumnElement[bool]:
     """Old, and neither its target's newest attempt nor its newest success: source health is told from these."""
     attempts = table_of(CollectionAttempt)
     other = attempts.alias("other")
-    newest = select(func.max(other.c.started_at)).where(
-        other.c.source_id == attempts.c.source_id, other.c.target == attempts.c.target
+    newest = (
+        select(func.max(other.c.started_at))
+        .correlate_except(other)
+        .where(other.c.source_id == attempts.c.source_id, other.c.target == attempts.c.target)
     )
     last_success = newest.where(other.c.ok.is_(True)).scalar_subquery()
     return and_(

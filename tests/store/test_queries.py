@@ -63,6 +63,19 @@ def test_a_target_that_never_succeeded_counts_all_its_failures(engine: Engine, s
     assert (health.consecutive_failures, health.last_success_at, health.open_gaps) == (3, None, 0)
 
 
+def test_targets_are_counted_apart(engine: Engine, source_id: int) -> None:
+    gap = Gap(subject="s", metric=None, reason="r")
+    write(engine, source_id, batch(gaps=[gap]), at=NOW, target="a")
+    for step in (30, 60, 90):
+        fail(engine, source_id, step, target="a")
+    fail(engine, source_id, 30, target="b")
+    write(engine, source_id, batch(), at=after(300), target="c")
+    told = {one.target: (one.consecutive_failures, one.last_success_at) for one in source_health(engine, after(300))}
+    assert told == {"a": (3, NOW), "b": (1, None), "c": (0, after(300))}
+    assert {one.target: one.open_gaps for one in source_health(engine, after(300))} == {"a": 1, "b": 0, "c": 0}
+    assert [one.target for one in open_gaps(engine)] == ["a"]
+
+
 def test_every_target_of_every_source_of_every_cluster_is_told_in_order(engine: Engine, source_id: int) -> None:
     other = register_source(engine, cluster="another", name="prom", kind="prometheus", interval_s=60, now=NOW)
     register_source(engine, cluster="another", name="never tried", kind="dcgm", interval_s=60, now=NOW)
@@ -160,6 +173,7 @@ def test_no_question_reads_all_samples_or_all_attempts(
     reader.dispose()
     assert plans
     large = ("sample", "collection_attempt", "last", "older", "hop", "success")
+    assert not any("AUTOMATIC" in plan for plan in plans), "an index is missing"
     scans = [plan for plan in plans if plan.startswith("SCAN") and plan.split()[1] in large]
     assert scans == []
     by_device = [plan for plan in plans if " sample " in f"{plan} "]
