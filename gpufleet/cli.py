@@ -206,11 +206,11 @@ def report_run(name: Annotated[str, typer.Argument(metavar="NAME")], config: Con
 
 def _run_demo(port: int) -> None:
     folder = Path.cwd() / demo.FOLDER
-    simulator_port = demo.free_port()
+    simulator_port = demo.choose_port(folder)
     path = demo.write_demo_config(folder, simulator_port)
     loaded = load_config(path)
-    typer.echo(f"Building a day of history of the simulated cluster in {folder} ...")
-    demo.fill_history(loaded.store.url, service.utc_now())
+    typer.echo(f"Building a day of history of the simulated cluster in {folder}, which takes about half a minute ...")
+    demo.fill_history(loaded.store.url, service.utc_now(), simulator_port)
     _run_config(path, loaded, port, before=(demo.simulator_part(simulator_port),))
 
 

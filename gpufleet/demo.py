@@ -1,27 +1,39 @@
 """What `gpufleet run --demo` shows: a simulated cluster with a day of history, in a folder of its own."""
 
 import socket
-import time
-import urllib.error
-import urllib.request
 from datetime import datetime
 from pathlib import Path
 
-from gpufleet.errors import ProcessFailed
 from gpufleet.launch import Part, gpufleet_command
 from sample_data.cluster import simulated_cluster
-from sample_data.demo_store import build_demo_store
+from sample_data.demo_store import SOURCE_NAME, build_demo_store
+from store.database import open_engine
+from store.queries import last_observed_at, source_health
+from store.schema import migrate
 
 NODES = 6
 SEED = 1
 FOLDER = ".gpufleet-demo"
 HISTORY_HOURS = 24
+_PORT_FILE = "port"
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
+def choose_port(folder: Path) -> int:
+    """The port of the last demo in this folder where it is free, so that its history goes on; else any free one."""
+    try:
+        port = int((folder / _PORT_FILE).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return _free_port(0)
+    try:
+        return _free_port(port)
+    except (OSError, OverflowError):
+        return _free_port(0)
+
+
+def _free_port(wanted: int) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the simulator will
+        probe.bind(("127.0.0.1", wanted))
         return int(probe.getsockname()[1])
 
 
@@ -30,6 +42,7 @@ def simulator_part(port: int) -> Part:
     return Part(
         name="simulated cluster",
         command=gpufleet_command("simulate", "--nodes", str(NODES), "--seed", str(SEED), "--port", str(port)),
+        ready_url=f"http://127.0.0.1:{port}/healthz",
     )
 
 
@@ -39,6 +52,7 @@ def write_demo_config(folder: Path, port: int) -> Path:
         f'  "http://127.0.0.1:{port}/nodes/{node.name}/metrics",\n' for node in simulated_cluster(NODES, SEED).nodes
     )
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _PORT_FILE).write_text(str(port), encoding="ascii")
     path = folder / "gpufleet.toml"
     path.write_text(
         "# Written by `gpufleet run --demo`: the simulated cluster. Changes are lost with the next start.\n"
@@ -46,7 +60,7 @@ def write_demo_config(folder: Path, port: int) -> Path:
         "[store]\n"
         'url = "sqlite:///demo.db"\n\n'
         "[[sources.dcgm]]\n"
-        'name = "simulated"\n'
+        f'name = "{SOURCE_NAME}"\n'
         "interval_s = 30\n"
         f"targets = [\n{targets}]\n\n"
         "[[reports]]\n"
@@ -58,21 +72,23 @@ def write_demo_config(folder: Path, port: int) -> Path:
     return path
 
 
-def fill_history(store_url: str, now: datetime) -> None:
-    """Give the demo store the day before `now`, through the same code that collects."""
-    build_demo_store(store_url, nodes=NODES, seed=SEED, until=now, hours=HISTORY_HOURS)
+def fill_history(store_url: str, now: datetime, port: int) -> None:
+    """Give the demo store the day before `now`, or what is missing of it, through the same code that collects.
 
-
-def wait_until_served(url: str, *, patience_s: float = 20.0) -> None:
-    """Return when the URL answers; raises ProcessFailed when it does not in time."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own http://127.0.0.1 address
-                answer.read(1)
-        except (urllib.error.URLError, OSError) as error:
-            if time.monotonic() > deadline:
-                raise ProcessFailed(f"{url} did not answer within {patience_s:.0f} s: {error}") from error
-            time.sleep(0.1)
-        else:
-            return
+    A store of another simulator address is begun anew: its targets would only look dead. Raises StoreError.
+    """
+    address = f"127.0.0.1:{port}"
+    engine = open_engine(store_url)
+    try:
+        migrate(engine)
+        known = last_observed_at(engine)
+        targets = {health.target.partition("/")[0] for health in source_health(engine, now)}
+    finally:
+        engine.dispose()
+    hours = float(HISTORY_HOURS)
+    if targets - {address}:
+        for path in Path(store_url.removeprefix("sqlite:///")).parent.glob("demo.db*"):
+            path.unlink()
+    elif known is not None:
+        hours = min(hours, max(0.0, (now - known).total_seconds() / 3600))
+    build_demo_store(store_url, nodes=NODES, seed=SEED, until=now, hours=hours, address=address)

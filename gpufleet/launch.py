@@ -16,12 +16,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import httpx
 import tomlkit
 
 import dashboard
 from gpufleet.errors import ProcessFailed
 
 STOP_PATIENCE_S = 20.0
+START_PATIENCE_S = 30.0
+POLL_S = 0.3
 APP = Path(dashboard.__file__).resolve().parent / "app.py"
 
 
@@ -32,6 +35,7 @@ class Part:
     name: str
     command: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
+    ready_url: str | None = None  # the next part is started when this answers
 
 
 def gpufleet_command(*arguments: str) -> tuple[str, ...]:
@@ -79,16 +83,40 @@ def run_together(parts: Sequence[Part], *, environ: Mapping[str, str] | None = N
                 part.command, env={**inherited, **dict(part.environment)}, start_new_session=True
             )
             running.append((part, process))
-        while not stopping.wait(0.3):
-            for part, process in running:
-                code = process.poll()
-                if code is not None:
-                    raise ProcessFailed(
-                        f"the {part.name} ended on its own with exit code {code}; what it said stands above. "
-                        "Everything else was stopped."
-                    )
+            if part.ready_url is not None:
+                _wait_until_ready(part, part.ready_url, running, stopping)
+        while not stopping.wait(POLL_S):
+            _check_alive(running)
     finally:
         _stop([process for _, process in reversed(running)])
+
+
+def _check_alive(running: Sequence[tuple[Part, subprocess.Popen[bytes]]]) -> None:
+    for part, process in running:
+        code = process.poll()
+        if code is not None:
+            raise ProcessFailed(
+                f"the {part.name} ended on its own with exit code {code}; what it said stands above. "
+                "Everything else was stopped."
+            )
+
+
+def _wait_until_ready(
+    part: Part, url: str, running: Sequence[tuple[Part, subprocess.Popen[bytes]]], stopping: threading.Event
+) -> None:
+    deadline = time.monotonic() + START_PATIENCE_S
+    while not stopping.is_set():
+        _check_alive(running)
+        try:
+            httpx.get(url, timeout=1.0, trust_env=False)
+        except httpx.HTTPError as error:
+            if time.monotonic() > deadline:
+                raise ProcessFailed(
+                    f"the {part.name} does not answer at {url} after {START_PATIENCE_S:.0f} s: {error}"
+                ) from error
+            stopping.wait(0.1)
+        else:
+            return
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:

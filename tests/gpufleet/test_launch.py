@@ -59,3 +59,14 @@ def test_a_signal_stops_every_part(tmp_path: Path, name: signal.Signals) -> None
     process.send_signal(name)
     assert process.wait(timeout=30) == 0
     assert not is_running(int(noted.read_text()))
+
+
+def test_a_part_that_ends_before_it_is_ready_is_named_and_the_next_is_never_started(tmp_path: Path) -> None:
+    noted = tmp_path / "pid"
+    quitter = Part(
+        name="quitter", command=(sys.executable, "-c", "raise SystemExit(4)"), ready_url="http://127.0.0.1:9/"
+    )
+    waiter = Part(name="waiter", command=(sys.executable, "-c", _SLEEPER, str(noted)))
+    with pytest.raises(ProcessFailed, match="the quitter ended on its own with exit code 4"):
+        run_together((quitter, waiter))
+    assert not noted.exists()
