@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import requests
+import urllib3
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -148,19 +149,22 @@ def selector(names: Iterable[str], *, jobs: Sequence[str] = ()) -> str:
 
 def error_of_exception(failure: BaseException, *, source: str, target: str) -> CollectorError:
     """Our error for an exception of requests or prometheus-api-client; raises the exception itself if it is neither."""
+    reason = _innermost(failure)
+    if isinstance(reason, urllib3.exceptions.TimeoutError) and not isinstance(failure, requests.exceptions.Timeout):
+        failure = requests.exceptions.ReadTimeout(str(reason))  # requests calls one in the middle of a body otherwise
     for kind, error, sentence in _RULES:
         if isinstance(failure, kind):
             permanent = True if kind is requests.exceptions.SSLError else None
-            why = plain_text(_innermost(failure), 160)
+            why = plain_text(re.sub(r"<[^<>]* object at 0x[0-9a-f]+>:? ?", "", str(reason)), 160)
             return error(f"{target} {sentence} ({why}).", source=source, permanent=permanent)
     raise failure
 
 
-def _innermost(failure: BaseException) -> str:
-    """What requests and urllib3 wrap in three layers, each quoting the next."""
-    reason = getattr(failure.args[0], "reason", None) if failure.args else None
-    told = str(reason if reason is not None else failure)
-    return re.sub(r"<[^<>]* object at 0x[0-9a-f]+>:? ?", "", told)
+def _innermost(failure: BaseException) -> BaseException:
+    """What requests and urllib3 wrap in up to three layers, each quoting the next."""
+    inner = failure.args[0] if failure.args else None
+    reason = getattr(inner, "reason", inner)
+    return reason if isinstance(reason, BaseException) else failure
 
 
 def _alternatives(texts: Iterable[str]) -> str:

@@ -258,5 +258,5 @@ def _number(text: str) -> float | None:
 
 
 def _span(span: timedelta) -> str:
-    minutes, seconds = divmod(int(span.total_seconds()), 60)
+    minutes, seconds = divmod(round(span.total_seconds()), 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
