@@ -173,5 +173,5 @@ def _at_quantile(ordered: Values, last: npt.NDArray[np.int64], quantile: float) 
 def _coverage_ratio(times_ms: Values, start_ms: int, end_ms: int) -> float:
     bucket_ms = COVERAGE_BUCKET // timedelta(milliseconds=1)
     buckets = max(-(-(end_ms - start_ms) // bucket_ms), 1)
-    covered = np.minimum((times_ms - start_ms) // bucket_ms, buckets - 1)
+    covered = np.minimum((end_ms - times_ms) // bucket_ms, buckets - 1)  # counted backwards, the newest ones are whole
     return len(np.unique(covered)) / buckets
