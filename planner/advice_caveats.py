@@ -10,11 +10,12 @@ from planner.work import BoardWork, Work
 
 
 def caveats(board: Board, work: BoardWork, packing: Packing) -> tuple[str, ...]:
-    """Sentences, the gravest first: more GPUs than now, unknown needs, weak evidence, then what acting on it takes."""
+    """Sentences, the gravest first: growth, what is not placed or not known, weak evidence, what acting takes."""
     if not work.placed and not work.left:
-        return board.cautions
+        return tuple(_released(work))
     return (
         *_growth(work, packing),
+        *_released(work),
         *_optimality(packing),
         *_unknown_needs(work),
         *_bases(work),
@@ -35,6 +36,12 @@ def _growth(work: BoardWork, packing: Packing) -> Iterator[str]:
             f"The proposal takes {needed} GPUs and the work sits on {work.gpus_in_use} now, because devices that are "
             "too small get more."
         )
+
+
+def _released(work: BoardWork) -> Iterator[str]:
+    if work.held:
+        devices = spelled_count(len(work.held), "device")
+        yield f"{devices} allocated without a process: not placed, and only free once the pods that hold them let go."
 
 
 def _optimality(packing: Packing) -> Iterator[str]:

@@ -118,6 +118,9 @@ def read_catalog(folder: Path) -> Catalog:
 
 def find_profile(board: Board, name: str) -> Profile | None:
     """The board's profile that any driver or Kubernetes spells like that; None when there is none."""
+    for profile in board.profiles:  # the usual spelling first: this is asked for every instance of a fleet
+        if profile.name == name:
+            return profile
     spelled = _COMPUTE_INSTANCE_PREFIX.sub("", name.strip().lower().removeprefix("mig-").removeprefix("mig "))
     spelled = _RESOURCE_ATTRIBUTE.sub("+", spelled)
     for profile in board.profiles:

@@ -82,7 +82,8 @@ def judge(
             DeviceState.SERVING,
             f"{label} {seen.mean:.1%} of {window}, {seen.p95:.1%} at the 95th percentile.",
         )
-    quiet = f"no activity above {max(seen.maximum for _, seen in activity):.1%} in {window}"
+    most = max(seen.maximum for _, seen in activity)
+    quiet = f"no activity in {window}" if most == 0 else f"no activity to speak of (at most {most:.1%}) in {window}"
     memory = usage.metrics.get("memory_used_bytes")
     if memory is None:
         return _judge_without_memory(pods, pods_reported, quiet)

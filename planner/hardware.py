@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Evidence(StrEnum):
@@ -38,6 +39,11 @@ class Placement:
         return f"{self.start}:{self.size}"
 
 
+@lru_cache(maxsize=64)
+def _variant(kind: str) -> str:
+    return re.sub(r"^\d+g(2x)?", "", kind)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """One kind of GPU instance of one board; capacity is measured, never read from the name.
@@ -65,10 +71,14 @@ class Profile:
     sources: tuple[str, ...]
     alternate_names: tuple[str, ...] = ()  # what other drivers call the same profile id
 
+    def __hash__(self) -> int:
+        """By name: cheap enough for a key of caches."""
+        return hash(self.name)
+
     @property
     def variant(self) -> str:
         """What sets the kind apart beside its compute slices: "", "+me", "+me.all", "+gfx" or "-me"."""
-        return re.sub(r"^\d+g(2x)?", "", self.kind)
+        return _variant(self.kind)
 
     @property
     def memory_slices(self) -> int | None:
@@ -99,6 +109,10 @@ class Board:
     minimum_driver: str | None = None  # lowest driver version with MIG on this board
     cautions: tuple[str, ...] = ()  # what every plan for this board must repeat
     notes: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        """By name, which is unique: boards are keys of caches, and hashing every profile would cost more than those."""
+        return hash(self.name)
 
     @property
     def is_mig_capable(self) -> bool:

@@ -84,7 +84,7 @@ def measured_need(device: Device, settings: AdviceSettings | None = None) -> Nee
     capacity = present_capacity(device)
     memory_bytes, memory_basis, memory_reason = _memory(usage, capacity)
     sm_count, compute_basis, compute_reason = _compute(device, usage, capacity)
-    bandwidth_ratio, bandwidth_reason = _bandwidth(usage, capacity)
+    bandwidth_ratio, bandwidth_reason = _bandwidth(usage, capacity) if sm_count else (None, None)
     sm_active = usage.metrics.get("sm_active_ratio")
     return Need(
         memory_bytes=memory_bytes,

@@ -1,6 +1,7 @@
 """Which is the smallest profile of a board that provides what a device has been measured to need."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from planner.catalog import find_profile
 from planner.fleet import Device
@@ -34,8 +35,9 @@ def choose_profile(board: Board, device: Device, need: Need, settings: AdviceSet
     required = _required(need, measured, settings)
     for candidate in _candidates(board, present):
         if _provides(measured if candidate == present else capacity_of(board, candidate), required):
-            return _choice(board, present, candidate, need, required)
-    return _choice(board, present, present, need, required)
+            return _choice(candidate, need, _why(present, candidate, required))
+    kept = f"It keeps {_spelled(present)}: nothing else is known to provide {_spelled_capacity(required)}."
+    return _choice(present, need, kept)
 
 
 def _required(need: Need, present: Capacity, settings: AdviceSettings) -> Capacity:
@@ -56,14 +58,15 @@ def _at_most(value: float, limit: float | None) -> float:
     return value if limit is None else min(value, limit)
 
 
-def _candidates(board: Board, present: Profile | None) -> list[Profile | None]:
+@lru_cache(maxsize=1024)
+def _candidates(board: Board, present: Profile | None) -> tuple[Profile | None, ...]:
     """Profiles the device may become, smallest first."""
     same_variant = [profile for profile in board.profiles if profile.variant == (present.variant if present else "")]
     if present is None:
         cut: list[Profile | None] = [p for p in _by_size(same_variant) if p.memory_slices != board.placement_grid]
-        return [*cut, None]
+        return (*cut, None)
     full = [p for p in board.profiles if p.memory_slices == board.placement_grid and p.variant == ""]
-    return [*_by_size(same_variant), *(profile for profile in full if profile not in same_variant)]
+    return (*_by_size(same_variant), *(profile for profile in full if profile not in same_variant))
 
 
 def _by_size(profiles: list[Profile]) -> list[Profile]:
@@ -90,23 +93,30 @@ def _provides(offered: Capacity, required: Capacity) -> bool:
     return all(not wanted or (has is not None and has >= wanted) for has, wanted in pairs)
 
 
-def _choice(
-    board: Board, present: Profile | None, chosen: Profile | None, need: Need, required: Capacity
-) -> ProfileChoice:
-    wanted = f"{spelled_bytes(required.memory_bytes or 0)} and {required.sm_count or 0:.1f} SMs with headroom"
-    if required.bandwidth_ratio:
-        wanted += f" and {required.bandwidth_ratio:.0%} of the memory bandwidth"
-    name = chosen.name if chosen else "a whole GPU"
-    if chosen != present:
-        reason = f"{name} is the smallest that provides {wanted}."
-    elif need.is_saturated:
-        reason = f"It keeps {name}: nothing larger is known to provide {wanted}."
-    else:
-        reason = f"It keeps {name}: nothing smaller is known to provide {wanted}."
+def _choice(chosen: Profile | None, need: Need, why: str) -> ProfileChoice:
     saturated = ("Its SMs were used up: it is too small for its work already.",) if need.is_saturated else ()
     return ProfileChoice(
         profile=chosen,
         is_known=True,
         is_too_small_now=need.is_saturated,
-        reasons=(*need.reasons, *saturated, reason),
+        reasons=(*need.reasons, *saturated, why),
     )
+
+
+def _why(present: Profile | None, chosen: Profile | None, required: Capacity) -> str:
+    if chosen == present:
+        return f"It keeps {_spelled(present)}, the smallest known to provide {_spelled_capacity(required)}."
+    return f"{_spelled(chosen)} is the smallest known to provide {_spelled_capacity(required)}."
+
+
+def _spelled(profile: Profile | None) -> str:
+    return profile.name if profile else "a whole GPU"
+
+
+def _spelled_capacity(required: Capacity) -> str:
+    parts = [spelled_bytes(required.memory_bytes or 0)]
+    if required.sm_count:
+        parts.append(f"{required.sm_count:.1f} SMs")
+    if required.bandwidth_ratio:
+        parts.append(f"{required.bandwidth_ratio:.0%} of the memory bandwidth")
+    return f"{', '.join(parts)} (headroom included)"

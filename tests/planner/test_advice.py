@@ -145,6 +145,7 @@ def test_held_devices_are_released_and_named(build: SimpleNamespace, catalog: Ca
     board = only(advice)
     check(fleet, advice)
     assert (board.gpus_now, board.gpus_needed, board.assignments) == (2, 0, ())
+    assert "only free once" in board.caveats[0]
     assert [(one.device, one.profile, one.pods[0].name) for one in board.released] == [
         ("node-1/0", None, "notebook"),
         ("node-1/1 1g.5gb#3", "1g.5gb", "batch"),

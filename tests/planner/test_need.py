@@ -150,7 +150,7 @@ def test_saturated_sms_ask_for_a_larger_profile_and_say_so(build: SimpleNamespac
     assert any("too small" in reason for reason in choice.reasons)
     largest = h100.chosen(h100.whole(build.serving(5, sm=0.99)))
     assert largest.profile is None
-    assert "nothing larger" in largest.reasons[-1]
+    assert "nothing else" in largest.reasons[-1]
 
 
 def test_a_device_keeps_its_variant(build: SimpleNamespace, catalog: Catalog) -> None:
