@@ -102,7 +102,7 @@ def _assignment(assignment: Assignment) -> dict[str, Any]:
         },
         "pinned": assignment.is_pinned,
         "too_small_now": assignment.is_too_small_now,
-        "reasons": list(dict.fromkeys((*assignment.need.reasons, *assignment.reasons))),
+        "reasons": list(assignment.reasons),
     }
 
 
