@@ -1,0 +1,1 @@
+"""How fast gpufleet is, measured beside something plain in the same run; `make bench` prints and keeps the results."""
