@@ -1,11 +1,16 @@
 """The dashboard's router and page frame; what a page shows is in `dashboard/views`."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from dashboard.html_parts import style_sheet
 from dashboard.views import gpus, mig_advice, overview
 
-st.set_page_config(page_title="gpufleet", page_icon=":material/memory:", layout="wide")
+ICON = Path(__file__).with_name("icon.svg")  # a file of ours: a named icon would be fetched from a font host
+
+st.set_page_config(page_title="gpufleet", page_icon=ICON, layout="wide")
+st.logo(ICON, size="small")
 st.html(f"<style>{style_sheet()}</style>")
 st.navigation(
     [

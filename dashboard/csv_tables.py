@@ -54,7 +54,10 @@ def overview_tables(overview: Overview) -> tuple[CsvTable, ...]:
         CsvTable(
             name="states",
             header=("state", "devices", "gpus"),
-            rows=tuple((count.state.value, count.devices, count.gpus) for count in overview.states),
+            rows=(
+                *((count.state.value, count.devices, count.gpus) for count in overview.states),
+                ("in no GPU instance", None, overview.uncut_gpus),
+            ),
         ),
         CsvTable(
             name="waste",

@@ -152,13 +152,19 @@ def _row(gpu: Gpu, cluster: str) -> GpuRow:
         pods=_all_pods(gpu),
         instances=len(gpu.instances),
         observed_at=newest_observation(gpu),
-        xid_code=_value(gpu, "xid_code"),
+        xid_code=_xid(gpu),
     )
 
 
 def _value(gpu: Gpu, metric: str) -> float | None:
     seen = gpu.metrics.get(metric)
     return None if seen is None else seen.value
+
+
+def _xid(gpu: Gpu) -> float | None:
+    """The highest code on the GPU or any of its instances: which of several is worse, no order tells."""
+    seen = [gpu.metrics.get("xid_code"), *(instance.metrics.get("xid_code") for instance in gpu.instances)]
+    return max((value.value for value in seen if value is not None), default=None)
 
 
 def _memory_used(gpu: Gpu) -> float | None:

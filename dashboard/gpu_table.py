@@ -56,10 +56,10 @@ def gpu_frame(rows: Sequence[GpuRow], now: datetime) -> pd.DataFrame:
         "Memory GiB": [None if row.memory_used_bytes is None else row.memory_used_bytes / GIB for row in rows],
         "Power W": [row.power_watts for row in rows],
         "°C": [row.temperature_celsius for row in rows],
-        "Xid": [row.xid_code or None for row in rows],
-        "Instances": [row.instances or None for row in rows],
-        "Pods": [row.pods or None for row in rows],
+        "Xid": [row.xid_code for row in rows],
+        "Instances": [row.instances for row in rows],
         "Age s": [None if row.observed_at is None else (now - row.observed_at).total_seconds() for row in rows],
+        "Pods": [row.pods or None for row in rows],
         "UUID": [row.uuid for row in rows],
     }
     frame = pd.DataFrame(columns)

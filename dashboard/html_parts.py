@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from dashboard import formatting
 from dashboard.mig_drawing import pods_text
@@ -35,12 +35,24 @@ def environment() -> Environment:
         duration=formatting.duration,
         gpu_hours=formatting.gpu_hours,
         milliseconds=formatting.milliseconds,
+        coded=coded,
         metric_label=formatting.metric_label,
         pods_text=pods_text,
     )
     env.globals.update(ABSENT=formatting.ABSENT, STATES=STATES, age=formatting.age, clock=formatting.clock)
     env.globals.update(metric_value=formatting.metric_value)
     return env
+
+
+def coded(text: str) -> Markup:
+    """The text with what stands between backticks as code; everything in it is escaped."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:  # a lone backtick opens nothing
+        return escape(text)
+    return Markup("").join(
+        Markup('<span class="mono">{}</span>').format(piece) if index % 2 else escape(piece)
+        for index, piece in enumerate(pieces)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ from store.queries import SourceHealth
 
 LISTED_DEVICES = 8
 LISTED_SOURCES = 12
+ROUNDING_GPUS = 1e-6  # what adding sevenths may leave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,7 @@ class Overview:
     funnel_steps: tuple[FunnelStep, ...]
     funnel_notes: tuple[str, ...]
     states: tuple[StateCount, ...]
+    uncut_gpus: float  # compute slices of cut GPUs that no GPU instance has: in Total and in no state
     busiest: tuple[BusyDevice, ...]
     wasteful: tuple[WastefulDevice, ...]
     sources: tuple[SourceRow, ...]
@@ -79,6 +81,8 @@ class Overview:
 def overview(fleet: Fleet, sources: Sequence[SourceRow], freshness: Freshness, window: timedelta) -> Overview:
     """The overview of one snapshot; troubled sources come first and healthy ones are cut at a screenful."""
     funnel = efficiency.funnel(fleet)
+    states = tuple(efficiency.state_counts(fleet))
+    uncut_gpus = funnel.total_gpus - sum(count.gpus for count in states)
     ordered = sorted(sources, key=lambda row: row.is_fresh)
     return Overview(
         taken_at=fleet.taken_at,
@@ -88,7 +92,8 @@ def overview(fleet: Fleet, sources: Sequence[SourceRow], freshness: Freshness, w
         freshness=freshness,
         funnel_steps=funnel_steps(funnel),
         funnel_notes=funnel_notes(funnel),
-        states=tuple(efficiency.state_counts(fleet)),
+        states=states,
+        uncut_gpus=uncut_gpus if uncut_gpus > ROUNDING_GPUS else 0.0,
         busiest=tuple(efficiency.busiest(fleet, LISTED_DEVICES)),
         wasteful=tuple(efficiency.most_wasteful(fleet, LISTED_DEVICES)),
         sources=tuple(ordered[:LISTED_SOURCES]),

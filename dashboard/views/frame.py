@@ -80,11 +80,12 @@ def freshness() -> Freshness:
 
 def advice(window: timedelta) -> Advice:
     """The advice from a window, looked at anew every few minutes."""
-    return _advice(str(engine().url), _bucket(_ADVICE_S), window)
+    gpus = sum(1 for _ in fleet(WINDOWS["1 h"]).gpus())  # a fleet that has just appeared does not wait for its advice
+    return _advice(str(engine().url), gpus, _bucket(_ADVICE_S), window)
 
 
 @st.cache_resource(show_spinner="Packing the work onto fewer GPUs …", max_entries=6, ttl=600)
-def _advice(url: str, moment: datetime, window: timedelta) -> Advice:
+def _advice(url: str, gpus: int, moment: datetime, window: timedelta) -> Advice:
     return data.advice(engine(), now(), window)
 
 

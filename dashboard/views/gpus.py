@@ -142,7 +142,7 @@ def _device(uuid: str, title: str) -> DeviceDetail | None:
 
 
 def _close_button() -> None:
-    if st.button("Close this GPU", key="close-gpu"):
+    if st.button("Close this GPU", key="close-gpu", width="stretch"):
         st.session_state[_GENERATION] = st.session_state.get(_GENERATION, 0) + 1
         del st.query_params[SELECTED]
         st.rerun()
@@ -157,15 +157,11 @@ def _history(uuid: str, title: str) -> None:
         "History of the last", list(frame.WINDOWS), default="6 h", required=True, key="history", bind="query-params"
     )
     window = frame.WINDOWS[name]
-    with st.container(key=frame.measured_key("history")):
-        columns = st.columns(2, gap="small")
-        for number, chart in enumerate(data.histories(frame.engine(), detail, device.gi_id, frame.now(), window)):
-            figure = charts.history(
-                chart.lines, metric=chart.metric, title=chart.title, start=chart.start, end=chart.end
-            )
-            with columns[number % 2]:
-                alt = charts.history_alt(chart.lines, chart.title)
-                st.plotly_chart(figure, key=f"history-{chart.title}", config=_PLOT, alt=alt)
+    columns = st.columns(2, gap="small")
+    for number, chart in enumerate(data.histories(frame.engine(), detail, device.gi_id, frame.now(), window)):
+        figure = charts.history(chart.lines, metric=chart.metric, title=chart.title, start=chart.start, end=chart.end)
+        alt = charts.history_alt(chart.lines, chart.title)
+        columns[number % 2].plotly_chart(figure, key=f"history-{number}", config=_PLOT, alt=alt)
 
 
 def _heat_map(chosen: dict[str, tuple[str, ...]]) -> None:
@@ -178,6 +174,5 @@ def _heat_map(chosen: dict[str, tuple[str, ...]]) -> None:
         st.html(part("hint", text="No activity was stored for these GPUs in this window."))
         return
     scale = ACTIVITY_SCALE_DARK if st.context.theme.type == "dark" else ACTIVITY_SCALE
-    with st.container(key=frame.measured_key("heat")):
-        figure = charts.heat_map(heat, scale=scale)
-        st.plotly_chart(figure, key="heat-map", config=_PLOT, alt=charts.heat_map_alt(heat))
+    figure = charts.heat_map(heat, scale=scale)
+    st.plotly_chart(figure, key="heat-map", config=_PLOT, alt=charts.heat_map_alt(heat))
