@@ -150,7 +150,7 @@ def selector(names: Iterable[str], *, jobs: Sequence[str] = ()) -> str:
 def error_of_exception(failure: BaseException, *, source: str, target: str) -> CollectorError:
     """Our error for an exception of requests or prometheus-api-client; raises the exception itself if it is neither."""
     reason = _innermost(failure)
-    if isinstance(reason, urllib3.exceptions.TimeoutError) and not isinstance(failure, requests.exceptions.Timeout):
+    if isinstance(reason, urllib3.exceptions.ReadTimeoutError) and not isinstance(failure, requests.exceptions.Timeout):
         failure = requests.exceptions.ReadTimeout(str(reason))  # requests calls one in the middle of a body otherwise
     for kind, error, sentence in _RULES:
         if isinstance(failure, kind):
