@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -171,9 +172,9 @@ def _said_when_writing_and_reading(path: Path) -> list[str]:
 
 def _said_as_nobody(path: Path) -> list[str]:
     """The same in a fork without rights; a new interpreter would not be allowed to read the project."""
-    for folder in path.parents:
-        if folder.name.startswith("pytest-"):  # pytest keeps its folders to their owner
-            folder.chmod(0o755)
+    for folder in path.parent.parents:
+        if Path(tempfile.gettempdir()) in folder.parents:
+            folder.chmod(0o755)  # pytest keeps its folders to their owner
     lines_read, lines_written = os.pipe()
     child = os.fork()
     if child == 0:
