@@ -35,6 +35,8 @@ from tests.integration.conftest import PATIENCE_S, PrometheusServer
 
 SPEED = 30.0  # one second of the test is one collection interval of the exporters: every scrape sees new values
 
+ALIGNMENT_S = 0.01  # Prometheus moves times of scrapes by some milliseconds, to compress them better
+
 CONFIGURATION = """
 global: {{scrape_interval: 1s, scrape_timeout: 900ms}}
 scrape_configs:
@@ -172,7 +174,7 @@ def dated(answers: Mapping[str, list[Answer]], scrapes: Mapping[str, list[dateti
     for node, times in scrapes.items():
         found[node] = {}
         for at in times:
-            later = [answer for answer in answers[node] if answer.asked_at >= at.timestamp() - 0.002]
+            later = [answer for answer in answers[node] if answer.asked_at >= at.timestamp() - ALIGNMENT_S]
             assert later, f"Prometheus has a scrape of {node} at {at} that was never asked for"
             found[node][at] = min(later, key=lambda answer: answer.asked_at).body
     return found
@@ -199,8 +201,8 @@ def road(
         during_outage = read_once(through, server)
         marks.append(mark_of(through))
         time.sleep(2)  # long enough for scrapes to be missing
-        server.start()
         started_at = datetime.now(UTC)
+        server.start()
         wait_for_scrapes(server, len(cluster.nodes), 3)
         marks.append(mark_after(through, read_once(through, server)))
         wait_for_scrapes(server, len(cluster.nodes), 2)
