@@ -27,8 +27,8 @@ USAGE_METRICS = (
     "temperature_celsius",
     "power_watts",
 )
-"""Metrics whose quantiles states and advice need. All of the window is read for these; for the others only what
-`RECENT` needs, because reading them all takes nearly three times as long (benchmarks/RESULTS.md)."""
+"""Metrics whose quantiles states and advice need. All of the window is read for these, of the others only what
+`RECENT` needs: fetching all columns of all rows took 2.7 times as long (14.3 against 5.2 s for a million rows)."""
 
 RECENT = timedelta(minutes=15)
 """How far before a device's newest sample its newest value of every other metric is looked for."""
