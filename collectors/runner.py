@@ -1,6 +1,7 @@
 """One run of one source: collect, write each attempt as it ends, log a line, go on whatever failed."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,9 +35,12 @@ class Outcome:
         return self.error is None
 
 
-def run_once(engine: Engine, collector: Collector, now: datetime) -> tuple[Outcome, ...]:
+def run_once(
+    engine: Engine, collector: Collector, now: datetime, *, stopping: Callable[[], bool] = lambda: False
+) -> tuple[Outcome, ...]:
     """Read every target of a source once, oldest window first, and write each attempt before the next.
 
+    `stopping` is asked after each attempt: a long backfill can be left there, and goes on from there the next time.
     A failing target is an outcome with its error. Raises StoreError when the store cannot be written: what was read
     would be lost silently otherwise.
     """
@@ -54,6 +58,8 @@ def run_once(engine: Engine, collector: Collector, now: datetime) -> tuple[Outco
         outcome = _outcome(collector.source, attempt)
         _log(outcome)
         outcomes.append(outcome)
+        if stopping():
+            break
     return tuple(outcomes)
 
 

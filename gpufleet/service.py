@@ -65,11 +65,12 @@ def run_report(engine: Engine, report: ReportConfig, now: datetime) -> tuple[str
 
 
 class Service:
-    """The scheduler over one store; `stop` lets a batch in flight end."""
+    """The scheduler over one store."""
 
     def __init__(self, config: Config, *, clock: Clock = utc_now) -> None:
         self._config = config
         self._clock = clock
+        self._stopping = threading.Event()
         self._engine = open_store(config)
         self._collectors = build_collectors(config)
         threads = max(2, len(self._collectors) + len(config.reports) + 1)
@@ -102,7 +103,8 @@ class Service:
         log.info("collecting from %d sources, %d reports scheduled", len(self._collectors), len(self._config.reports))
 
     def stop(self) -> None:
-        """Wait for what is in flight, then let go of everything."""
+        """Wait for the batches in flight, then let go of everything."""
+        self._stopping.set()
         self._scheduler.shutdown(wait=True)
         for collector in self._collectors:
             collector.close()
@@ -111,7 +113,7 @@ class Service:
     def _collect(self, collector: Collector) -> None:
         # The next interval tries again, whatever the store said: a full disk must not end the collection for good.
         try:
-            run_once(self._engine, collector, self._clock())
+            run_once(self._engine, collector, self._clock(), stopping=self._stopping.is_set)
         except StoreError as error:
             log.error("%s: nothing was written: %s", collector.source, error)
 

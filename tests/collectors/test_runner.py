@@ -127,3 +127,14 @@ def test_a_store_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
             run_once(engine, Scripted(attempt("t1", batch=batch())), NOW)
     finally:
         engine.dispose()
+
+
+def test_a_run_that_is_asked_to_stop_keeps_what_it_has_and_leaves_the_rest_for_the_next(engine: Engine) -> None:
+    first, second = NOW + timedelta(hours=1), NOW + timedelta(hours=2)
+    collector = Scripted(
+        attempt("p", batch=batch(watermark=first)), attempt("p", seconds_later=1, batch=batch(watermark=second))
+    )
+    outcomes = run_once(engine, collector, NOW, stopping=lambda: True)
+    assert len(outcomes) == 1
+    run_once(engine, collector, NOW)
+    assert collector.asked == {"p": first}
