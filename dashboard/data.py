@@ -10,7 +10,7 @@ from dashboard import gpu_figures, overview_figures
 from dashboard.charts import HeatMap, Line
 from dashboard.formatting import duration
 from dashboard.gpu_figures import GpuDetail, GpuRow
-from dashboard.overview_figures import Freshness, Overview, SourceRow
+from dashboard.overview_figures import DataAge, Freshness, Overview, SourceRow
 from planner.advice import Advice, advise
 from planner.fleet import Fleet
 from planner.readings import Subject
@@ -40,10 +40,11 @@ class StoreProblem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdviceTotals:
-    """The advice for all boards together; GPUs without advice are in none of the numbers."""
+class AdviceFigures:
+    """The advice with the age of its readings, and its sums; GPUs without advice are in none of them."""
 
-    taken_at: datetime
+    advice: Advice
+    data_age: DataAge | None
     gpus_now: int
     gpus_needed: int
     gpus_freed: int
@@ -167,18 +168,16 @@ def overview(fleet: Fleet, sources: Sequence[SourceRow], freshness: Freshness, w
     return overview_figures.overview(fleet, sources, freshness, window)
 
 
-def advice(engine: Engine, now: datetime, window: timedelta) -> Advice:
+def advice(engine: Engine, now: datetime, window: timedelta) -> AdviceFigures:
     """The advice from what was measured in the window."""
-    return advise(snapshot(engine, now, window))
-
-
-def advice_totals(advice: Advice) -> AdviceTotals:
-    """Sums over the boards of an advice."""
-    return AdviceTotals(
-        taken_at=advice.taken_at,
-        gpus_now=sum(board.gpus_now for board in advice.boards),
-        gpus_needed=sum(board.gpus_needed for board in advice.boards),
-        gpus_freed=sum(board.gpus_freed for board in advice.boards),
+    fleet = snapshot(engine, now, window)
+    found = advise(fleet)
+    return AdviceFigures(
+        advice=found,
+        data_age=overview_figures.data_age(fleet),
+        gpus_now=sum(board.gpus_now for board in found.boards),
+        gpus_needed=sum(board.gpus_needed for board in found.boards),
+        gpus_freed=sum(board.gpus_freed for board in found.boards),
     )
 
 

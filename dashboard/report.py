@@ -19,7 +19,7 @@ from planner.advice import Advice, BoardAdvice
 OVERVIEW_WINDOW = timedelta(hours=1)  # as on the overview page
 ADVICE_WINDOW = timedelta(hours=24)  # as the advice page opens with
 
-DRAWN_GPUS = 8
+DRAWN_GPUS = 4
 """Per board and side; a report is read, not browsed, and the CSV files have all of them."""
 
 
@@ -49,7 +49,8 @@ def build_report(engine: Engine, now: datetime, name: str) -> Report:
     rows = data.sources(engine, now)
     fleet = data.snapshot(engine, now, OVERVIEW_WINDOW)
     overview = data.overview(fleet, rows, data.freshness(engine, rows, now), OVERVIEW_WINDOW)
-    advice = data.advice(engine, now, ADVICE_WINDOW)
+    figures = data.advice(engine, now, ADVICE_WINDOW)
+    advice = figures.advice
     pictures = tuple(
         BoardPicture(board=board, now=draw_current(board, 0, DRAWN_GPUS), proposed=draw_proposed(board, 0, DRAWN_GPUS))
         for board in advice.boards
@@ -60,8 +61,7 @@ def build_report(engine: Engine, now: datetime, name: str) -> Report:
             "name": name,
             "now": now.astimezone(UTC),
             "overview": overview,
-            "advice": advice,
-            "totals": data.advice_totals(advice),
+            "figures": figures,
             "advice_window_s": ADVICE_WINDOW.total_seconds(),
             "pictures": pictures,
             "drawn": DRAWN_GPUS,

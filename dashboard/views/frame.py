@@ -9,9 +9,9 @@ import streamlit as st
 from sqlalchemy import Engine
 
 from dashboard import data
+from dashboard.data import AdviceFigures
 from dashboard.html_parts import part
 from dashboard.overview_figures import Freshness, Overview, SourceRow
-from planner.advice import Advice
 from planner.fleet import Fleet
 from store.errors import StoreError
 from store.location import store_url
@@ -78,14 +78,14 @@ def freshness() -> Freshness:
     return data.freshness(engine(), sources(), now())
 
 
-def advice(window: timedelta) -> Advice:
+def advice(window: timedelta) -> AdviceFigures:
     """The advice from a window, looked at anew every few minutes."""
     gpus = sum(1 for _ in fleet(WINDOWS["1 h"]).gpus())  # a fleet that has just appeared does not wait for its advice
     return _advice(str(engine().url), gpus, _bucket(_ADVICE_S), window)
 
 
 @st.cache_resource(show_spinner="Packing the work onto fewer GPUs …", max_entries=6, ttl=600)
-def _advice(url: str, gpus: int, moment: datetime, window: timedelta) -> Advice:
+def _advice(url: str, gpus: int, moment: datetime, window: timedelta) -> AdviceFigures:
     return data.advice(engine(), now(), window)
 
 
@@ -96,21 +96,58 @@ def _bucket(seconds: int) -> datetime:
 def page(title: str, show: Callable[[], None]) -> None:
     """A page with its title; a store that is missing, outdated or damaged gets words on what to do instead."""
     st.title(title, anchor=False)
-    guarded(show)
+
+    def body() -> None:
+        data.version(engine())  # a store in trouble is told once, not by every part of the page
+        show()
+
+    if not guarded(body):
+        _run_again_once(_can_be_read)
 
 
-def guarded(show: Callable[[], None]) -> None:
-    """Run `show`; where the store cannot be read, say why and what to do."""
+def guarded(show: Callable[[], None]) -> bool:
+    """Run `show`; where the store cannot be read, say why and what to do. Whether it could be read."""
     try:
         show()
     except StoreError as error:
         problem = data.store_problem(error)
         st.html(part("notice", title=problem.title, lines=problem.lines, command=problem.command))
+        return False
+    return True
+
+
+def _run_again_once(ready: Callable[[], bool]) -> None:
+    """Look now and then whether what the page lacks has come, and show the page then: nobody has to reload it."""
+
+    def look() -> None:
+        if ready():
+            st.rerun()
+
+    st.fragment(look, run_every=REFRESH_S)()
+
+
+def _can_be_read() -> bool:
+    try:
+        data.version(engine())
+    except StoreError:
+        return False
+    return True
+
+
+def _has_gpus() -> bool:
+    try:
+        return any(True for _ in fleet(WINDOWS["1 h"]).gpus())
+    except StoreError:
+        return False
 
 
 def live(show: Callable[[], None], *, every_s: int = REFRESH_S) -> None:
     """Show a part that refreshes on its own while the page stays."""
-    st.fragment(lambda: guarded(show), run_every=every_s)()
+
+    def run() -> None:
+        guarded(show)
+
+    st.fragment(run, run_every=every_s)()
 
 
 def banner() -> None:
@@ -122,6 +159,12 @@ def nothing_seen_yet() -> None:
     """For a store that is there and has no GPU in it."""
     problem = data.no_gpus_yet(sources())
     st.html(part("notice", title=problem.title, lines=problem.lines, command=problem.command))
+
+
+def wait_for_gpus() -> None:
+    """The same on a page that is not live: it comes back by itself when a GPU is seen."""
+    nothing_seen_yet()
+    _run_again_once(_has_gpus)
 
 
 def measured_key(name: str) -> str:

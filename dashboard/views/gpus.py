@@ -33,7 +33,7 @@ _COLUMNS = {
     "Power W": _COLUMN.NumberColumn(format="%.0f"),
     "°C": _COLUMN.NumberColumn(format="%.0f"),
     "Xid": _COLUMN.NumberColumn(format="%d", help="Last Xid error; sticky until the driver is reloaded."),
-    "Age s": _COLUMN.NumberColumn(format="%.0f", help="Seconds since the newest reading of this GPU was observed."),
+    "Age": _COLUMN.NumberColumn(format="duration", help="Since the newest reading of this GPU was observed."),
     "Pods": _COLUMN.TextColumn(width="large"),
 }
 
@@ -47,7 +47,7 @@ def _page() -> None:
     frame.live(frame.banner)
     rows = data.gpu_rows(frame.fleet(WINDOW))
     if not rows:
-        frame.nothing_seen_yet()
+        frame.wait_for_gpus()
         return
     chosen = _filters(rows)
     frame.live(partial(_table, chosen))

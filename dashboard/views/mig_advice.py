@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from dashboard import csv_tables, data
+from dashboard import csv_tables
 from dashboard.html_parts import part
 from dashboard.mig_drawing import draw_current, draw_proposed, workload_tones
+from dashboard.overview_figures import DataAge
 from dashboard.views import frame
 from planner.advice import BoardAdvice
 
@@ -28,15 +29,16 @@ def _page() -> None:
         key="window",
         bind="query-params",
     )
-    advice = frame.advice(frame.WINDOWS[name])
+    figures = frame.advice(frame.WINDOWS[name])
+    advice = figures.advice
     now = frame.now()
     if not advice.boards and not advice.not_advised:
-        frame.nothing_seen_yet()
+        frame.wait_for_gpus()
         return
     with st.container(key=frame.measured_key("advice")):
-        st.html(part("advice_totals", totals=data.advice_totals(advice), now=now))
+        st.html(part("advice_totals", figures=figures, now=now))
         for board in advice.boards:
-            _board(board, advice.taken_at)
+            _board(board, figures.data_age)
         if advice.not_advised:
             st.html(part("not_advised", items=advice.not_advised))
     left, right, _ = st.columns([1, 1, 4])
@@ -48,10 +50,10 @@ def _page() -> None:
     )
 
 
-def _board(board: BoardAdvice, taken_at: object) -> None:
+def _board(board: BoardAdvice, data_age: DataAge | None) -> None:
     key = f"{board.cluster}-{board.board.name}"
     with st.container(border=True, key=f"board-{key}"):
-        st.html(part("advice_head", board=board, now=frame.now(), taken_at=taken_at))
+        st.html(part("advice_head", board=board, now=frame.now(), data_age=data_age))
         tones = workload_tones(board)
         if tones and len(tones) <= LEGEND_LIMIT:
             st.html(part("legend", tones=tones))
