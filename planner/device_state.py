@@ -148,11 +148,12 @@ def _judge_quiet(
     pods_reported: bool,
     quiet: str,
 ) -> Verdict:
-    occupied = spelled_bytes(memory.p50)
-    if memory_total_bytes:
-        occupied += f" of {spelled_bytes(memory_total_bytes)}"
     # A pod may just have loaded its model; without a pod only what stays counts, a process may just have left.
     is_loaded = memory.maximum > baseline if pods else memory.p50 > baseline
+    only_at_times = is_loaded and memory.p50 <= baseline
+    occupied = f"At times {spelled_bytes(memory.maximum)}" if only_at_times else spelled_bytes(memory.p50)
+    if memory_total_bytes:
+        occupied += f" of {spelled_bytes(memory_total_bytes)}"
     if not is_loaded and not pods:
         unsure = "" if pods_reported else "; no source names pods, so it may be allocated all the same"
         return _verdict(DeviceState.FREE, f"{occupied} occupied, no pod and {quiet}{unsure}.")

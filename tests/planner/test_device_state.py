@@ -115,7 +115,9 @@ def test_the_idle_baseline_is_that_of_the_kind_of_device(
 def test_a_model_that_was_just_loaded_is_not_called_held(build: SimpleNamespace) -> None:
     memory = build.steady(0.0, p95=30 * GIB)
     seen = build.usage(memory_used_bytes=memory, gr_engine_active_ratio=0.0)
-    assert verdict(build, seen, pods=("llm",)).state is LOADED_IDLE
+    judged = verdict(build, seen, pods=("llm",))
+    assert judged.state is LOADED_IDLE
+    assert judged.reason.startswith("At times 30.0 GiB of 80.0 GiB occupied")
 
 
 def test_kernels_of_the_whole_gpu_say_nothing_about_an_instance(build: SimpleNamespace) -> None:
