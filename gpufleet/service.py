@@ -102,6 +102,10 @@ class Service:
         self._scheduler.start()
         log.info("collecting from %d sources, %d reports scheduled", len(self._collectors), len(self._config.reports))
 
+    def next_runs(self) -> dict[str, datetime]:
+        """When each job runs next, by its name: `collect/N/KIND/SOURCE`, `report/NAME`, `prune`."""
+        return {job.id: job.next_run_time for job in self._scheduler.get_jobs()}
+
     def stop(self) -> None:
         """Wait for the batches in flight, then let go of everything."""
         self._stopping.set()
