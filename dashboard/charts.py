@@ -68,11 +68,11 @@ def history(lines: Sequence[Line], *, metric: str, title: str, start: datetime, 
         )
     figure.update_layout(
         title={"text": escape(title), "font": {"size": 13}, "x": 0, "xanchor": "left"},
-        height=260 if len(lines) > 1 else 230,
+        height=285 if len(lines) > 1 else 230,
         margin={"l": 8, "r": 8, "t": 34, "b": 8},
         hovermode="x unified",
         showlegend=len(lines) > 1,
-        legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0, "font": {"size": 11}},
+        legend={"orientation": "h", "y": -0.32, "yanchor": "top", "x": 0, "font": {"size": 11}},
         xaxis={"range": [start, end], "type": "date"},
         yaxis={"ticksuffix": axis.unit, "rangemode": "tozero" if axis.from_zero else "normal", "automargin": True},
     )

@@ -63,7 +63,7 @@ def number(value: float | None) -> str:
     """A count; one digit only where it is not whole."""
     if value is None:
         return ABSENT
-    return f"{value:,.0f}" if abs(value - round(value)) < 0.005 else f"{value:,.1f}"
+    return f"{value:,.1f}".removesuffix(".0")
 
 
 def gpu_hours(gpu_s: float | None) -> str:
@@ -81,7 +81,8 @@ def duration(seconds: float | None) -> str:
     if whole < 2 * _HOUR_S:
         return f"{whole // _MINUTE_S} min"
     if whole < 2 * _DAY_S:
-        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S:02d} min"
+        minutes = whole % _HOUR_S // _MINUTE_S
+        return f"{whole // _HOUR_S} h {minutes:02d} min" if minutes else f"{whole // _HOUR_S} h"
     return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
 
 

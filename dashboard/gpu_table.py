@@ -58,12 +58,12 @@ def gpu_frame(rows: Sequence[GpuRow], now: datetime) -> pd.DataFrame:
         "°C": [row.temperature_celsius for row in rows],
         "Xid": [row.xid_code for row in rows],
         "Instances": [row.instances for row in rows],
-        "Age": [None if row.observed_at is None else (now - row.observed_at).total_seconds() for row in rows],
+        "Age s": [None if row.observed_at is None else (now - row.observed_at).total_seconds() for row in rows],
         "Pods": [row.pods or None for row in rows],
         "UUID": [row.uuid for row in rows],
     }
     frame = pd.DataFrame(columns)
-    numbers = ["#", "Activity", "Memory", "Memory GiB", "Power W", "°C", "Xid", "Instances", "Age"]
+    numbers = ["#", "Activity", "Memory", "Memory GiB", "Power W", "°C", "Xid", "Instances", "Age s"]
     return frame.astype(dict.fromkeys(numbers, "Float64"))
 
 

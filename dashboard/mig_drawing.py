@@ -54,6 +54,11 @@ def pods_text(pods: tuple[Pod, ...]) -> str:
     return ", ".join(names) or "no pod"
 
 
+def _short(pods: tuple[Pod, ...]) -> str:
+    """Pod names without their namespaces: a cell is narrow, and its tooltip has both."""
+    return ", ".join(dict.fromkeys(pod.name for pod in pods))
+
+
 def draw_gpu(gpu: Gpu, layout: Layout | None, *, assumed: bool, note: str | None) -> LayoutDrawing:
     """The GPU as it is cut now, each instance in the colour and sign of its state."""
     caption = Device(gpu=gpu, instance=None).name
@@ -79,8 +84,8 @@ def draw_gpu(gpu: Gpu, layout: Layout | None, *, assumed: bool, note: str | None
             start=placed.placement.start,
             size=placed.placement.size,
             title=f"{placed.profile}#{instance.gi_id}",
-            detail=pods_text(instance.pods) if instance.pods else style.label,
-            tooltip=f"{placed.profile}#{instance.gi_id}: {style.label}. {instance.verdict.reason}",
+            detail=_short(instance.pods) or style.label,
+            tooltip=f"{pods_text(instance.pods)}: {style.label}. {instance.verdict.reason}",
             tone=instance.verdict.state.value,
             sign=style.sign,
             compute_slices=compute_slices,
@@ -135,8 +140,8 @@ def _draw_current_gpu(
         cell = Cell(
             start=0,
             size=1,
-            title="cut, placements unknown" if mine and whole is None else "whole GPU",
-            detail=", ".join(_workload(item) for item in mine) or ("in use" if current.in_use else "free"),
+            title="cut, placements unknown" if current.note else "whole GPU",
+            detail=", ".join(_name(item) for item in mine) or ("in use" if current.in_use else "free"),
             tooltip=current.note or "",
             tone=tones[_workload(whole)] if whole else ("quiet" if current.in_use else "empty"),
         )
@@ -171,7 +176,7 @@ def _draw_proposed_gpu(
             start=0,
             size=1,
             title="whole GPU",
-            detail=_workload(item) if item else "free",
+            detail=_name(item) if item else "free",
             tooltip=_why(item) if item else "",
             tone=tones[_workload(item)] if item else "empty",
         )
@@ -232,7 +237,7 @@ def _workload_cell(
         start=placed.placement.start,
         size=placed.placement.size,
         title=placed.profile,
-        detail=_workload(item),
+        detail=_name(item),
         tooltip=_why(item),
         tone=tones[_workload(item)],
         compute_slices=compute_slices,
@@ -245,8 +250,8 @@ def _whole_cell(gpu: Gpu) -> Cell:
         start=0,
         size=1,
         title="whole GPU",
-        detail=pods_text(gpu.pods) if gpu.pods else style.label,
-        tooltip=f"{style.label}. {gpu.verdict.reason}",
+        detail=_short(gpu.pods) or style.label,
+        tooltip=f"{pods_text(gpu.pods)}: {style.label}. {gpu.verdict.reason}",
         tone=gpu.verdict.state.value,
         sign=style.sign,
     )
@@ -259,7 +264,7 @@ def _unplaced_cells(gpu: Gpu) -> tuple[Cell, ...]:
             start=position,
             size=1,
             title=f"{instance.profile}#{instance.gi_id}",
-            detail=pods_text(instance.pods),
+            detail=_short(instance.pods) or STATES[instance.verdict.state].label,
             tooltip=instance.verdict.reason,
             tone=instance.verdict.state.value,
             sign=STATES[instance.verdict.state].sign,
@@ -272,5 +277,9 @@ def _workload(item: Assignment) -> str:
     return pods_text(item.pods) if item.pods else item.device
 
 
+def _name(item: Assignment) -> str:
+    return _short(item.pods) or item.device
+
+
 def _why(item: Assignment) -> str:
-    return " ".join((f"{item.device}.", *item.reasons))
+    return " ".join((f"{_workload(item)} on {item.device}.", *item.reasons))

@@ -81,8 +81,6 @@ class Overview:
 def overview(fleet: Fleet, sources: Sequence[SourceRow], freshness: Freshness, window: timedelta) -> Overview:
     """The overview of one snapshot; troubled sources come first and healthy ones are cut at a screenful."""
     funnel = efficiency.funnel(fleet)
-    states = tuple(efficiency.state_counts(fleet))
-    uncut_gpus = funnel.total_gpus - sum(count.gpus for count in states)
     ordered = sorted(sources, key=lambda row: row.is_fresh)
     return Overview(
         taken_at=fleet.taken_at,
@@ -92,8 +90,8 @@ def overview(fleet: Fleet, sources: Sequence[SourceRow], freshness: Freshness, w
         freshness=freshness,
         funnel_steps=funnel_steps(funnel),
         funnel_notes=funnel_notes(funnel),
-        states=states,
-        uncut_gpus=uncut_gpus if uncut_gpus > ROUNDING_GPUS else 0.0,
+        states=tuple(efficiency.state_counts(fleet)),
+        uncut_gpus=funnel.uncut_gpus if funnel.uncut_gpus > ROUNDING_GPUS else 0.0,
         busiest=tuple(efficiency.busiest(fleet, LISTED_DEVICES)),
         wasteful=tuple(efficiency.most_wasteful(fleet, LISTED_DEVICES)),
         sources=tuple(ordered[:LISTED_SOURCES]),

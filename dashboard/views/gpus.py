@@ -33,7 +33,9 @@ _COLUMNS = {
     "Power W": _COLUMN.NumberColumn(format="%.0f"),
     "°C": _COLUMN.NumberColumn(format="%.0f"),
     "Xid": _COLUMN.NumberColumn(format="%d", help="Last Xid error; sticky until the driver is reloaded."),
-    "Age": _COLUMN.NumberColumn(format="duration", help="Since the newest reading of this GPU was observed."),
+    "Age s": _COLUMN.NumberColumn(
+        format="localized", step=1, help="Seconds since the newest reading of this GPU was observed."
+    ),
     "Pods": _COLUMN.TextColumn(width="large"),
 }
 

@@ -49,7 +49,8 @@ def test_instances_that_cannot_exist_together_are_shown_with_the_reason_instead_
 def test_a_cell_carries_state_sign_and_pod() -> None:
     held = instance(3, "2g.10gb", start=0, state=DeviceState.HELD, pods=(pod("trainer"),))
     cell = layout_drawing(gpu(0, instances=(held,))).cells[0]
-    assert (cell.tone, cell.sign, cell.detail) == ("held", "◆", "llm/trainer")
+    assert (cell.tone, cell.sign, cell.detail) == ("held", "◆", "trainer")
+    assert "llm/trainer" in cell.tooltip
 
 
 def advised() -> BoardAdvice:
@@ -116,15 +117,15 @@ def test_a_workload_has_one_colour_now_and_in_the_proposal() -> None:
         cell.detail: cell.tone for drawing in draw_proposed(advice, 0, 9) for cell in drawing.cells if cell.title
     }
     assert now == proposed
-    assert set(now) == {"llm/model-0", "llm/model-1"}
+    assert set(now) == {"model-0", "model-1"}
     assert len(set(now.values())) == 2
 
 
 def test_the_proposal_is_drawn_where_the_advice_places_it() -> None:
     (drawing,) = draw_proposed(advised(), 0, 9)
     assert [(cell.start, cell.size, cell.detail) for cell in drawing.cells] == [
-        (0, 1, "llm/model-0"),
-        (1, 1, "llm/model-1"),
+        (0, 1, "model-0"),
+        (1, 1, "model-1"),
         (2, 6, ""),
     ]
 
