@@ -22,9 +22,10 @@ def _live() -> None:
             left, right = st.columns(2, gap="small")
             left.html(part("funnel", overview=figures, now=now))
             right.html(part("states", overview=figures, now=now))
-            left, right = st.columns(2, gap="small")
-            left.html(part("wasteful", overview=figures, now=now, link=True))
-            right.html(part("busiest", overview=figures, now=now, link=True))
+            with st.container(key="stacked-lists"):
+                left, right = st.columns(2, gap="small")
+                left.html(part("wasteful", overview=figures, now=now, link=True))
+                right.html(part("busiest", overview=figures, now=now, link=True))
     else:
         frame.nothing_seen_yet()
     st.html(part("sources", overview=figures, now=now))
