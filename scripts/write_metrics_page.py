@@ -15,8 +15,8 @@ HEAD = """# Metrics
 
 Written by `make docs` from `planner/metrics.py` and the `metrics.py` of each source. The name carries the unit; ratios
 run from 0 to 1. A metric of level *gpu* describes the whole GPU, also where an exporter repeats it for every GPU
-instance; one of level *device* describes the GPU, or the GPU instance it is reported for. Counters are kept as the source
-counts them: they start again at 0 when the driver or the exporter does.
+instance; one of level *device* describes the GPU, or the GPU instance it is reported for. Counters are kept as the
+source counts them: they start again at 0 when the driver or the exporter does.
 
 | metric | kind | level | meaning |
 |---|---|---|---|
