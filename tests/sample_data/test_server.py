@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import httpx
@@ -29,7 +30,9 @@ def _request(app: Starlette, method: str, path: str, *, raise_app_exceptions: bo
         async with httpx.AsyncClient(transport=transport, base_url="http://cluster.test:9400") as client:
             return await client.request(method, path)
 
-    return asyncio.run(send())
+    # In a thread of its own: the browser of other tests keeps a loop running in the main one.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(lambda: asyncio.run(send())).result()
 
 
 def _get(app: Starlette, path: str) -> httpx.Response:
