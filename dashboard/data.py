@@ -188,7 +188,8 @@ def gpu_rows(fleet: Fleet) -> tuple[GpuRow, ...]:
 
 def gpu_detail(engine: Engine, fleet: Fleet, uuid: str) -> GpuDetail | None:
     """All there is to say about one GPU, with the reasons of what it does not report."""
-    gaps = ((gap.subject, gap.metric, gap.reason) for gap in queries.open_gaps(engine) if gap.subject.startswith(uuid))
+    cluster = next((node.cluster for node in fleet.nodes for gpu in node.gpus if gpu.uuid == uuid), None)
+    gaps = ((gap.subject, gap.metric, gap.reason) for gap in queries.open_gaps(engine) if gap.cluster == cluster)
     return gpu_figures.gpu_detail(fleet, uuid, gaps)
 
 

@@ -1,5 +1,7 @@
 """The numbers of the GPU page: one row per GPU for the table, and all there is to say about one GPU."""
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +24,8 @@ VALUE_IS_OLD_AFTER_S = 300.0
 """Ten scrapes of 30 s: a current value older than that is marked, it is no longer about now."""
 
 NOT_REPORTED = "no source reported it"
+
+_DEVICE_COUNT = re.compile(r" \(\d+ devices\)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +87,12 @@ class DeviceDetail:
     absent: tuple[tuple[str, str], ...]  # metric, reason
 
     @property
-    def absent_reasons(self) -> tuple[str, ...]:
-        """Each reason that a source gave for an absent value, once."""
-        return tuple(dict.fromkeys(reason for _, reason in self.absent if reason != NOT_REPORTED))
+    def absent_by_reason(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Each reason once with the metrics it keeps away; those without a reason come last."""
+        by_reason: dict[str, list[str]] = defaultdict(list)
+        for metric, reason in sorted(self.absent, key=lambda item: item[1] == NOT_REPORTED):
+            by_reason[reason].append(metric)
+        return tuple((reason, tuple(metrics)) for reason, metrics in by_reason.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,13 +199,13 @@ def newest_observation(gpu: Gpu) -> datetime | None:
 def gpu_detail(fleet: Fleet, uuid: str, gaps: Iterable[tuple[str, str | None, str]] = ()) -> GpuDetail | None:
     """All there is to say about one GPU; None when the fleet does not have it.
 
-    `gaps` are (subject, metric, reason) as the collectors reported them.
+    `gaps` are (subject, metric, reason) as the collectors of its cluster reported them.
     """
     found = next(((node, gpu) for node in fleet.nodes for gpu in node.gpus if gpu.uuid == uuid), None)
     if found is None:
         return None
     node, gpu = found
-    reasons = {(subject, metric): reason for subject, metric, reason in gaps}
+    reasons = _reasons_by_metric(gaps)
     whole = Device(gpu=gpu, instance=None)
     devices = [
         _device_detail(whole, "Whole GPU", None, fleet.taken_at, reasons, level=Level.GPU if gpu.instances else None)
@@ -217,6 +224,21 @@ def gpu_detail(fleet: Fleet, uuid: str, gaps: Iterable[tuple[str, str | None, st
     )
 
 
+def _reasons_by_metric(gaps: Iterable[tuple[str, str | None, str]]) -> dict[tuple[str | None, str | None], str]:
+    """Reasons by (device, metric), and by (None, metric) where every exporter that lacks the metric gives the same one.
+
+    What many devices of an exporter lack is told of the exporter, with their number, and not of each device.
+    """
+    reasons: dict[tuple[str | None, str | None], str] = {}
+    of_exporters: dict[str | None, set[str]] = defaultdict(set)
+    for subject, metric, reason in gaps:
+        if subject.startswith("GPU-"):
+            reasons[subject, metric] = reason
+        else:
+            of_exporters[metric].add(_DEVICE_COUNT.sub("", reason))
+    return reasons | {(None, metric): next(iter(told)) for metric, told in of_exporters.items() if len(told) == 1}
+
+
 def layout_drawing(gpu: Gpu) -> LayoutDrawing:
     """The GPU as it is cut now; where no source told the starts, one consistent arrangement, marked as assumed."""
     now = current_layout(gpu)
@@ -228,7 +250,7 @@ def _device_detail(
     title: str,
     gi_id: int | None,
     now: datetime,
-    reasons: Mapping[tuple[str, str | None], str],
+    reasons: Mapping[tuple[str | None, str | None], str],
     level: Level | None,
 ) -> DeviceDetail:
     """`level` leaves out what a device of that kind cannot report: whole-GPU values repeat on every instance's line."""
@@ -247,7 +269,7 @@ def _device_detail(
         if metric.name in device.metrics
     ]
     absent = [
-        (metric.name, reasons.get((subject, metric.name), NOT_REPORTED))
+        (metric.name, reasons.get((subject, metric.name)) or reasons.get((None, metric.name)) or NOT_REPORTED)
         for metric in expected
         if metric.name not in device.metrics
     ]

@@ -72,7 +72,23 @@ def test_an_absent_value_carries_the_reason_its_source_gave() -> None:
     assert absent["gpu_busy_ratio"] == "absent under MIG"
     assert absent["sm_active_ratio"] == NOT_REPORTED
     assert "power_watts" not in absent
-    assert detail.devices[0].absent_reasons == ("absent under MIG",)
+    assert detail.devices[0].absent_by_reason[0] == ("absent under MIG", ("gpu_busy_ratio",))
+    assert detail.devices[0].absent_by_reason[-1][0] == NOT_REPORTED
+
+
+def test_a_reason_told_of_the_exporters_counts_for_its_devices_unless_exporters_disagree() -> None:
+    known = gpu(0, values={"power_watts": 100.0})
+    gaps = [
+        ("a:9400", "gpu_busy_ratio", "not available under MIG (7 devices)"),
+        ("b:9400", "gpu_busy_ratio", "not available under MIG (8 devices)"),
+        ("a:9400", "sm_active_ratio", "not in the counter list"),
+        ("b:9400", "sm_active_ratio", "another profiler runs"),
+    ]
+    detail = gpu_detail(fleet(known), known.uuid, gaps)
+    assert detail is not None
+    absent = dict(detail.devices[0].absent)
+    assert absent["gpu_busy_ratio"] == "not available under MIG"
+    assert absent["sm_active_ratio"] == NOT_REPORTED
 
 
 def test_filters_combine_and_offer_what_there_is() -> None:
