@@ -29,6 +29,9 @@ IDLE_GPU_WITH_RESERVE_BYTES = 640 * MIB
 MIN_COVERAGE_RATIO = 0.25
 """Share of the window that must be measured before a device is said to do nothing: 15 minutes of an hour."""
 
+FULL_COVERAGE_RATIO = 0.9
+"""From this share on the window counts as measured; below it, the reason says what share was."""
+
 STALE_AFTER = timedelta(minutes=15)
 """A device not seen for so long is not judged: it may be gone."""
 
@@ -82,6 +85,8 @@ def judge(
             DeviceState.SERVING,
             f"{label} {seen.mean:.1%} of {window}, {seen.p95:.1%} at the 95th percentile.",
         )
+    if usage.coverage_ratio < FULL_COVERAGE_RATIO:
+        window = f"the {usage.coverage_ratio:.0%} of {window} that were measured"
     most = max(seen.maximum for _, seen in activity)
     quiet = f"no activity in {window}" if most == 0 else f"no activity to speak of (at most {most:.1%}) in {window}"
     memory = usage.metrics.get("memory_used_bytes")
@@ -160,7 +165,7 @@ def _judge_quiet(
     if usage.coverage_ratio < MIN_COVERAGE_RATIO:
         return _verdict(
             DeviceState.UNKNOWN,
-            f"There was {quiet}, but only {usage.coverage_ratio:.0%} of it was measured: too little to call it idle.",
+            f"There was {quiet}: too little to call it idle.",
         )
     if is_loaded:
         holder = "" if pods else "; a process outside the pods that are reported" if pods_reported else ""

@@ -139,7 +139,7 @@ def test_kernels_of_the_whole_gpu_say_nothing_about_an_instance(build: SimpleNam
             lambda build: (build.usage(gr_engine_active_ratio=0.0), {"pods_reported": False}),
         ),
         (
-            "only 10% of it was measured",
+            "in the 10% of the last 60 minutes that were measured: too little to call it idle",
             lambda build: (
                 build.usage(0.1, gr_engine_active_ratio=0.0, memory_used_bytes=30 * GIB),
                 {"pods": ("llm",)},
@@ -160,6 +160,14 @@ def test_what_cannot_be_measured_is_unknown_and_says_why(build: SimpleNamespace,
     judged = verdict(build, usage, **options)
     assert judged.state is UNKNOWN
     assert why in judged.reason
+
+
+def test_idleness_is_claimed_only_for_what_was_measured(build: SimpleNamespace) -> None:
+    partly = verdict(build, build.usage(0.4, gr_engine_active_ratio=0.0, memory_used_bytes=30 * GIB), pods=("llm",))
+    assert partly.state is LOADED_IDLE
+    assert "no activity in the 40% of the last 60 minutes that were measured" in partly.reason
+    fully = verdict(build, build.usage(gr_engine_active_ratio=0.0, memory_used_bytes=30 * GIB), pods=("llm",))
+    assert fully.reason.endswith("no activity in the last 60 minutes.")
 
 
 def test_little_coverage_still_shows_work_and_emptiness(build: SimpleNamespace) -> None:
