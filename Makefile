@@ -53,7 +53,7 @@ system-packages:
 
 # A new lock after a change of dependencies; needs the package uv.
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --quiet --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .gpufleet-demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -39,9 +39,9 @@ def keys(document: Any) -> set[str]:
 
 
 def commands() -> list[str]:
-    root = typer.main.get_command(app)
+    root: Any = typer.main.get_command(app)
     names = []
-    for name, command in root.commands.items():  # type: ignore[attr-defined]  # a click group
+    for name, command in root.commands.items():
         names += [f"{name} {below}" for below in getattr(command, "commands", {})] or [name]
     return names
 

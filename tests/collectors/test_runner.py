@@ -2,6 +2,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -53,9 +54,9 @@ class Scripted:
         pass
 
 
-def attempt(target: str, *, seconds_later: int = 0, **outcome: object) -> Attempt:
+def attempt(target: str, *, seconds_later: int = 0, **outcome: Any) -> Attempt:
     started_at = NOW + timedelta(seconds=seconds_later)
-    return Attempt(target=target, started_at=started_at, seconds=0.5, **outcome)  # type: ignore[arg-type]
+    return Attempt(target=target, started_at=started_at, seconds=0.5, **outcome)
 
 
 @pytest.fixture
