@@ -3,6 +3,7 @@
 Each part is a process of its own. Ctrl-C, SIGTERM or the end of any part ends all of them.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from gpufleet.errors import ProcessFailed
 STOP_PATIENCE_S = 20.0
 START_PATIENCE_S = 30.0
 POLL_S = 0.3
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 APP = Path(dashboard.__file__).resolve().parent / "app.py"
 
 
@@ -79,8 +81,13 @@ def run_together(parts: Sequence[Part], *, environ: Mapping[str, str] | None = N
     running: list[tuple[Part, subprocess.Popen[bytes]]] = []
     try:
         for part in parts:
+            if stopping.is_set():
+                break
             process = subprocess.Popen(  # noqa: S603 - the commands are built above, not taken from input
-                part.command, env={**inherited, **dict(part.environment)}, start_new_session=True
+                part.command,
+                env={**inherited, **dict(part.environment)},
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
             running.append((part, process))
             if part.ready_url is not None:
@@ -89,6 +96,11 @@ def run_together(parts: Sequence[Part], *, environ: Mapping[str, str] | None = N
             _check_alive(running)
     finally:
         _stop([process for _, process in reversed(running)])
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for a SIGTERM when the parent is gone: a killed `gpufleet run` leaves nothing on its ports."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _check_alive(running: Sequence[tuple[Part, subprocess.Popen[bytes]]]) -> None:
