@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 
 
 def free_port() -> int:
