@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from apscheduler.triggers.cron import CronTrigger
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from collectors import SOURCES, config_model
 from gpufleet.errors import ConfigurationError, SecretUnavailable
@@ -25,10 +27,18 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _database_url(url: str) -> str:
+    try:
+        make_url(url)
+    except ArgumentError as error:
+        raise ValueError("it is not understood; write it as in 'sqlite:///gpufleet.db'") from error
+    return url
+
+
 class StoreConfig(_Table):
     """`[store]`: where measurements are kept, and for how long."""
 
-    url: str = "sqlite:///gpufleet.db"
+    url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///gpufleet.db"
     keep_days: Annotated[int, Field(ge=1)] = 90
 
 

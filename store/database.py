@@ -10,9 +10,10 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from store.errors import StoreMissing, StoreOutdated, StoreReadOnly
+from store.errors import StoreMissing, StoreOutdated, StoreReadOnly, StoreUrlInvalid
 from store.errors import mapped_errors as mapped_errors
 from store.schema import BEGIN_OPTION, SchemaState, schema_state
 
@@ -25,14 +26,19 @@ _WAL_LIMIT_BYTES = 64 * 1024 * 1024  # a log that a long reader let grow is cut 
 def open_engine(url: str, *, read_only: bool = False) -> Engine:
     """An engine on the store; dispose of it when done.
 
-    With `read_only` the store must exist and have this version's tables: raises StoreMissing, StoreOutdated.
+    With `read_only` the store must exist and have this version's tables: raises StoreMissing, StoreOutdated. Raises
+    StoreUrlInvalid.
     Without it the folder of an SQLite file is created; call `store.schema.migrate` before writing.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreUrlInvalid("the store's URL is not understood; write it as in sqlite:///gpufleet.db") from error
+    _require_driver(parsed)
     if parsed.get_backend_name() != "sqlite":
         engine = create_engine(parsed)
     elif parsed.database in (None, "", ":memory:"):
-        raise ValueError("an SQLite store is a file, shared by collector and dashboard: sqlite:///gpufleet.db")
+        raise StoreUrlInvalid("an SQLite store is a file, shared by collector and dashboard: sqlite:///gpufleet.db")
     else:
         engine = _sqlite_engine(parsed, Path(parsed.database), read_only=read_only)
     if read_only:
@@ -51,14 +57,14 @@ def writing(engine: Engine) -> Iterator[Connection]:
     On SQLite a transaction that first reads and then writes can fail although it waited its turn; taking the lock
     at once (BEGIN IMMEDIATE) rules that out. https://www.sqlite.org/lang_transaction.html
     """
-    with mapped_errors(), engine.execution_options(**{BEGIN_OPTION: "BEGIN IMMEDIATE"}).begin() as connection:
+    with mapped_errors(engine), engine.execution_options(**{BEGIN_OPTION: "BEGIN IMMEDIATE"}).begin() as connection:
         yield connection
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent view of the store; never waits for a writer, never blocks one."""
-    with mapped_errors(), engine.connect() as connection:
+    with mapped_errors(engine), engine.connect() as connection:
         yield connection
 
 
@@ -80,6 +86,16 @@ def _require_current_schema(engine: Engine, place: str) -> None:
         raise StoreOutdated(f"the store {place} is of an older gpufleet: start the collector once, it migrates")
     if state is SchemaState.NEWER:
         raise StoreOutdated(f"the store {place} is of a newer gpufleet than this one: update gpufleet")
+
+
+def _require_driver(url: URL) -> None:
+    try:
+        url.get_dialect().import_dbapi()
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise StoreUrlInvalid(
+            f"no driver for a store of kind {url.drivername!r} is installed ({error}); install one, or use "
+            "sqlite:///gpufleet.db"
+        ) from error
 
 
 def _sqlite_engine(url: URL, path: Path, *, read_only: bool) -> Engine:

@@ -1,6 +1,7 @@
 """What can go wrong with the store, and how a driver's error becomes one of ours.
 
 StoreError
++-- StoreUrlInvalid     what is configured is no database URL, or one that cannot be a store
 +-- StoreMissing        nothing is there: no file, or a file without tables
 +-- StoreOutdated       tables of another version of gpufleet: older (migrate) or newer (update gpufleet)
 +-- StoreReadOnly       file or folder may not be written
@@ -13,12 +14,18 @@ StoreError
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 
 class StoreError(Exception):
     """Base of all store errors; the message says what, why and what to do."""
+
+
+class StoreUrlInvalid(StoreError):
+    """What is configured is no database URL, or one that cannot be a store."""
 
 
 class StoreMissing(StoreError):
@@ -72,22 +79,32 @@ _BY_SQLITE_CODE: dict[int, tuple[type[StoreError], str]] = {
 
 
 @contextmanager
-def mapped_errors() -> Iterator[None]:
-    """Turn what the database driver raises inside the block into a `StoreError`."""
+def mapped_errors(engine: Engine) -> Iterator[None]:
+    """Turn what the database driver raises inside the block into a `StoreError` that names the store."""
     try:
         yield
     except DBAPIError as error:
-        raise _mapped(error.orig) from error
+        raise _mapped(error.orig, _place(engine)) from error
     except sqlite3.Error as error:
-        raise _mapped(error) from error
+        raise _mapped(error, _place(engine)) from error
 
 
-def _mapped(error: BaseException | None) -> StoreError:
+def _place(engine: Engine) -> str:
+    """For SQLite the path, which a reader's URI wraps; else the URL without its password."""
+    database = engine.url.database or ""
+    if engine.dialect.name == "sqlite":
+        return unquote(database.removeprefix("file:").partition("?")[0])
+    return engine.url.render_as_string(hide_password=True)
+
+
+def _mapped(error: BaseException | None, place: str) -> StoreError:
     code = getattr(error, "sqlite_errorcode", None)
     kind = _BY_SQLITE_CODE.get(code & 0xFF) if code is not None else None
     if kind is not None:
-        return kind[0](f"{kind[1]} ({error})")
+        return kind[0](f"{place}: {kind[1]} ({error})")
     text = str(error)
     if "no such table" in text or "no such column" in text or "has no column" in text:
-        return StoreOutdated(f"the store lacks what this version of gpufleet needs: start the collector once ({text})")
-    return StoreUnavailable(f"the database refused: {text}")
+        return StoreOutdated(
+            f"{place}: the store lacks what this version of gpufleet needs: start the collector once ({text})"
+        )
+    return StoreUnavailable(f"{place}: the database refused: {text}")

@@ -31,7 +31,7 @@ def migrate(engine: Engine) -> None:
 
     Processes that start together wait for each other. Raises StoreOutdated when the store is newer than this code.
     """
-    with mapped_errors(), engine.execution_options(**{BEGIN_OPTION: "BEGIN IMMEDIATE"}).begin() as connection:
+    with mapped_errors(engine), engine.execution_options(**{BEGIN_OPTION: "BEGIN IMMEDIATE"}).begin() as connection:
         state = _state(connection)
         if state is SchemaState.NEWER:
             raise StoreOutdated("the store was written by a newer gpufleet than this one: update gpufleet")
@@ -43,7 +43,7 @@ def migrate(engine: Engine) -> None:
 
 def schema_state(engine: Engine) -> SchemaState:
     """How the store's tables compare with this code; needs no write access."""
-    with mapped_errors(), engine.connect() as connection:
+    with mapped_errors(engine), engine.connect() as connection:
         return _state(connection)
 
 

@@ -1,5 +1,6 @@
 """Opening the store: how it is set up, who may write, and what is said when it is not there."""
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +11,14 @@ import pytest
 from sqlalchemy import Engine, text
 
 from store.database import open_engine, reading, writing
-from store.errors import StoreMissing, StoreOutdated, StoreReadOnly, StoreUnavailable
+from store.errors import (
+    StoreCorrupt,
+    StoreMissing,
+    StoreOutdated,
+    StoreReadOnly,
+    StoreUnavailable,
+    StoreUrlInvalid,
+)
 from store.schema import migrate
 from tests.store.batches import NOW, batch, readings, rows, source_of_new_cluster, write
 
@@ -108,8 +116,23 @@ def test_tables_of_an_older_version_are_refused_with_what_to_do(
 
 
 def test_a_store_in_memory_is_refused() -> None:
-    with pytest.raises(ValueError, match="is a file"):
+    with pytest.raises(StoreUrlInvalid, match="is a file"):
         open_engine("sqlite://")
+
+
+@pytest.mark.parametrize("url", ["gpufleet.db", "", "carrierpigeon://user:s3cret@host/db", "sqlite+nothing:///x.db"])
+def test_a_url_that_cannot_be_a_store_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(StoreUrlInvalid) as caught:
+        open_engine(url)
+    assert "sqlite:///gpufleet.db" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_error_of_the_driver_names_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "100 % mine.db"
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(StoreCorrupt, match=re.escape(f"{path}: the file is not an SQLite database")):
+        open_engine(f"sqlite:///{path}", read_only=True)
 
 
 def test_the_folder_of_a_new_store_is_made(tmp_path: Path) -> None:
