@@ -97,6 +97,8 @@ def memory_temperature(value: float) -> float:
 
 def plausible(value: float) -> float:
     """The value itself; raises Implausible for what stands for "no value" whatever the metric."""
+    if 0 <= value < _SENTINEL_RANGES[0][0]:
+        return value  # below all marks: almost every value there is
     if math.isnan(value) or math.isinf(value):
         raise Implausible("the value is not a finite number")
     if value >= _INT64_BLANK or any(low <= value <= high for low, high in _SENTINEL_RANGES):
