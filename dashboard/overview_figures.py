@@ -74,6 +74,7 @@ class Overview:
     uncut_gpus: float  # compute slices of cut GPUs that no GPU instance has: in Total and in no state
     busiest: tuple[BusyDevice, ...]
     wasteful: tuple[WastefulDevice, ...]
+    nothing_wasteful: str  # what an empty list of waste means
     sources: tuple[SourceRow, ...]
     sources_more: int
 
@@ -94,9 +95,21 @@ def overview(fleet: Fleet, sources: Sequence[SourceRow], freshness: Freshness, w
         uncut_gpus=funnel.uncut_gpus if funnel.uncut_gpus > ROUNDING_GPUS else 0.0,
         busiest=tuple(efficiency.busiest(fleet, LISTED_DEVICES)),
         wasteful=tuple(efficiency.most_wasteful(fleet, LISTED_DEVICES)),
+        nothing_wasteful=nothing_wasteful(funnel, window),
         sources=tuple(ordered[:LISTED_SOURCES]),
         sources_more=max(0, len(ordered) - LISTED_SOURCES),
     )
+
+
+def nothing_wasteful(funnel: Funnel, window: timedelta) -> str:
+    """What it means that no device is listed as wasteful: an all-clear only for what could be judged."""
+    if funnel.active_gpus is None:
+        return "No device can be judged, so nothing can be said of waste."
+    clear = f"Nothing that is held stood idle in the last {formatting.duration(window.total_seconds())}"
+    if not funnel.unknown_gpus:
+        return f"{clear}."
+    unknown, total = formatting.number(funnel.unknown_gpus), formatting.number(funnel.total_gpus)
+    return f"{clear}, as far as can be judged; unknown: {unknown} of {total} GPUs."
 
 
 def data_age(fleet: Fleet) -> DataAge | None:
@@ -110,6 +123,9 @@ def span_of(moments: Iterable[datetime | None]) -> DataAge | None:
     return DataAge(newest=max(known), oldest=min(known)) if known else None
 
 
+_ALL_UNKNOWN = "no device can be judged: all are unknown"
+
+
 def funnel_steps(funnel: Funnel) -> tuple[FunnelStep, ...]:
     """The four steps, each with its share of all GPUs."""
 
@@ -120,12 +136,14 @@ def funnel_steps(funnel: Funnel) -> tuple[FunnelStep, ...]:
     return (
         step("Total", "every GPU in the inventory", funnel.total_gpus),
         step("Allocated", "a pod holds it, or work was seen on it", funnel.allocated_gpus),
-        step("Active", "work was measured in the window", funnel.active_gpus),
+        step("Active", "work was measured in the window", funnel.active_gpus, _ALL_UNKNOWN),
         step(
             "Effective",
             "active × mean SM activity",
             funnel.effective_gpus,
-            "no active GPU reports SM activity (DCGM profiling field sm_active)",
+            _ALL_UNKNOWN
+            if funnel.active_gpus is None
+            else "no active GPU reports SM activity (DCGM profiling field sm_active)",
         ),
     )
 
@@ -134,7 +152,8 @@ def funnel_notes(funnel: Funnel) -> tuple[str, ...]:
     """What the funnel leaves out, said beside it."""
     notes = []
     if funnel.unknown_gpus:
-        notes.append(f"{formatting.number(funnel.unknown_gpus)} GPUs are not measurable and are in no step but Total.")
+        unknown = formatting.number(funnel.unknown_gpus)
+        notes.append(f"{unknown} GPUs are not measurable; whatever they do is in neither Active nor Effective.")
     if funnel.effective_unmeasured_gpus:
         unmeasured = formatting.number(funnel.effective_unmeasured_gpus)
         notes.append(f"{unmeasured} active GPUs report no SM activity and are not part of Effective.")

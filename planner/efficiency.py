@@ -19,6 +19,7 @@ class Funnel:
 
     allocated: a pod holds it, or work was seen on it; active: it is serving; effective: active x mean
     `sm_active_ratio`.
+    `active_gpus` is None when no device can be judged: what is not measured is not idle.
     `effective_gpus` is None when nothing active reports SM activity; `effective_unmeasured_gpus` of the active ones
     do not and are in no part of it. `unknown_gpus` are not measurable and lie outside active. `uncut_gpus` are the
     compute slices of cut GPUs that are in no GPU instance: nothing can be allocated on them.
@@ -26,7 +27,7 @@ class Funnel:
 
     total_gpus: float
     allocated_gpus: float
-    active_gpus: float
+    active_gpus: float | None
     effective_gpus: float | None
     effective_unmeasured_gpus: float
     unknown_gpus: float
@@ -84,10 +85,11 @@ def funnel(fleet: Fleet) -> Funnel:
     measured = [
         (share, seen.mean) for device, share in active if (seen := _seen(device, "sm_active_ratio")) is not None
     ]
+    is_judged = any(device.verdict.state is not DeviceState.UNKNOWN for device, _ in devices)
     return Funnel(
         total_gpus=total,
         allocated_gpus=sum(share for device, share in devices if _is_allocated(device)),
-        active_gpus=sum(share for _, share in active),
+        active_gpus=sum(share for _, share in active) if is_judged or not devices else None,
         effective_gpus=sum(share * mean for share, mean in measured) if measured else None,
         effective_unmeasured_gpus=sum(share for _, share in active) - sum(share for share, _ in measured),
         unknown_gpus=sum(share for device, share in devices if device.verdict.state is DeviceState.UNKNOWN),

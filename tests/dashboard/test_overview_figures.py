@@ -26,6 +26,24 @@ def test_what_cannot_be_known_is_absent_in_the_funnel_and_not_zero() -> None:
     assert len(funnel_notes(funnel)) == 2
 
 
+@pytest.mark.parametrize(
+    ("states", "active", "said"),
+    [
+        ((DeviceState.FREE, DeviceState.FREE), 0.0, "Nothing that is held stood idle in the last 60 min."),
+        ((DeviceState.FREE, DeviceState.UNKNOWN), 0.0, "as far as can be judged; unknown: 1 of 2 GPUs."),
+        ((DeviceState.UNKNOWN, DeviceState.UNKNOWN), None, "nothing can be said of waste."),
+    ],
+)
+def test_an_all_clear_is_given_only_for_what_could_be_judged(
+    states: tuple[DeviceState, ...], active: float | None, said: str
+) -> None:
+    gpus = [gpu(number, state=state) for number, state in enumerate(states)]
+    shown = overview(fleet(*gpus), (), FRESH, timedelta(hours=1))
+    assert shown.wasteful == ()
+    assert shown.funnel_steps[2].gpus == active
+    assert shown.nothing_wasteful.endswith(said)
+
+
 def test_states_and_what_no_instance_covers_add_up_to_the_total() -> None:
     cut = gpu(0, instances=(instance(1, "3g.20gb"), instance(9, "1g.5gb", state=DeviceState.FREE)))
     shown = overview(fleet(cut, gpu(1)), (), FRESH, timedelta(hours=1))

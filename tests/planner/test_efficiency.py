@@ -51,6 +51,15 @@ def test_effective_is_absent_and_not_zero_where_sm_activity_is_not_reported(
     assert (found.active_gpus, found.effective_unmeasured_gpus) == (1, 1)
 
 
+def test_active_is_absent_and_not_zero_where_no_device_can_be_judged(build: SimpleNamespace, catalog: Catalog) -> None:
+    board = catalog.board("A100-40GB")
+    dark = build.gpu(board, 0, None, pods=(build.pod("dark"),))
+    found = funnel(build.fleet(dark))
+    assert (found.total_gpus, found.allocated_gpus, found.unknown_gpus) == (1, 1, 1)
+    assert (found.active_gpus, found.effective_gpus) == (None, None)
+    assert funnel(build.fleet(dark, build.gpu(board, 1, build.idle(0)))).active_gpus == 0
+
+
 def test_all_five_states_are_counted(mixed: Fleet) -> None:
     counts = {count.state: (count.devices, round(count.gpus, 3)) for count in state_counts(mixed)}
     assert counts == {
@@ -132,5 +141,5 @@ def test_every_step_of_the_funnel_is_at_most_the_one_before(
     ]
     fleet = build.fleet(*gpus)
     found = funnel(fleet)
-    assert found.total_gpus >= found.allocated_gpus >= found.active_gpus >= (found.effective_gpus or 0) >= 0
+    assert found.total_gpus >= found.allocated_gpus >= (found.active_gpus or 0) >= (found.effective_gpus or 0) >= 0
     assert sum(count.gpus for count in state_counts(fleet)) + found.uncut_gpus == pytest.approx(found.total_gpus)
