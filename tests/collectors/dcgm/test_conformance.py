@@ -1,5 +1,9 @@
 """Recorded answers of real exporters: every one is read, and what it yields was worked out by hand.
 
+A count is the distinct (device, field) pairs of the file whose field is one of our metrics, whole-GPU fields once per
+GPU, less memory temperatures of 0, plus a total for each device with free, used and reserved. It was counted from the
+raw lines by other means than the code under test.
+
 Bytes are the file's MiB times 2**20, Hertz its MHz times 1e6, joules its mJ over 1000, ratios its percents over 100.
 """
 
@@ -212,7 +216,7 @@ EXPECTED = (
         file="datadog_fixture_T4_no_labels_mix.prom",
         node="424773df46e0",
         gpus={DATADOG_T4: (0, "Tesla T4", MigMode.DISABLED), DATADOG_OTHER_T4: (0, "Tesla T4", None)},
-        count=17,
+        count=17,  # without the last line: no line feed ends it, so its number may have been cut
         values={
             (DATADOG_T4, "memory_free_bytes"): 15109.0 * MIB,
             (DATADOG_T4, "power_watts"): 8.969,
