@@ -55,7 +55,8 @@ def _optimality(packing: Packing) -> Iterator[str]:
 def _unknown_needs(work: BoardWork) -> Iterator[str]:
     unknown = [item for item in work.placed if item.is_pinned and not item.spans_gpus]
     if unknown:
-        yield f"The need of {spelled_count(len(unknown), 'device')} is not known; they count as in use and keep what they have."
+        devices = spelled_count(len(unknown), "device")
+        yield f"The need of {devices} is not known; they count as in use and keep what they have."
     if work.gpus_left:
         yield f"{spelled_count(work.gpus_left, 'GPU')} cannot be planned; counted, and left as they are."
 
