@@ -1,13 +1,25 @@
 """The JSON that other tools read: stable shapes, documented key by key in docs/json.md; what is unknown is null."""
 
+from __future__ import annotations
+
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from collectors.runner import Outcome
-from planner.advice import Advice, Assignment, BoardAdvice, ProposedLayout
-from planner.fleet import Fleet, Gpu, GpuInstance, Observation, Pod
+import typer
+
 from planner.metrics import METRICS, Level
+
+if TYPE_CHECKING:  # the types alone would load the tables and the solver
+    from collectors.runner import Outcome
+    from planner.advice import Advice, Assignment, BoardAdvice, ProposedLayout
+    from planner.fleet import Fleet, Gpu, GpuInstance, Observation, Pod
+
+
+def print_json(document: Any) -> None:
+    """The document on stdout, as every `--json` prints it."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def timestamp(moment: datetime | None) -> str | None:

@@ -1,18 +1,23 @@
 """How the commands answer people in a terminal; names from clusters are hostile input and are shown literally."""
 
+from __future__ import annotations
+
 import sys
 import unicodedata
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from dashboard.formatting import ABSENT, age, bytes_text, number, percent
-from planner.advice import Advice, BoardAdvice, ProposedLayout
-from planner.fleet import Device, Fleet, Observation, Pod
+
+if TYPE_CHECKING:  # the types alone would load the solver
+    from datetime import datetime
+
+    from planner.advice import Advice, BoardAdvice, ProposedLayout
+    from planner.fleet import Device, Fleet, Observation, Pod
 
 
 def literal(text: str) -> str:
@@ -22,12 +27,12 @@ def literal(text: str) -> str:
 
 def print_fleet(fleet: Fleet) -> None:
     """One line per device."""
-    console = _console()
+    console = new_console()
     if not fleet.nodes:
         console.print("No GPU has been seen yet. Is a collector running? `gpufleet collect --once` tries every source.")
         return
     console.print(f"Fleet at {fleet.taken_at:%Y-%m-%d %H:%M:%S} UTC")
-    table = _table("Device", "Board", "State", "Active", "Memory", "Age", "Pods")
+    table = new_table("Device", "Board", "State", "Active", "Memory", "Age", "Pods")
     for device in fleet.devices():
         table.add_row(
             literal(device.name),
@@ -43,7 +48,7 @@ def print_fleet(fleet: Fleet) -> None:
 
 def print_advice(advice: Advice) -> None:
     """Per board: the counts, the layouts to cut, and what is not placed."""
-    console = _console()
+    console = new_console()
     if not advice.boards and not advice.not_advised:
         console.print("No GPU has been seen in the window, so there is nothing to advise.")
     for board in advice.boards:
@@ -54,8 +59,8 @@ def print_advice(advice: Advice) -> None:
 
 def print_collection(document: Sequence[dict[str, Any]]) -> None:
     """One line per target, with the reasons of its gaps."""
-    console = _console()
-    table = _table("Source", "Target", "", "Readings", "GPUs", "Gaps", "Seconds")
+    console = new_console()
+    table = new_table("Source", "Target", "", "Readings", "GPUs", "Gaps", "Seconds")
     for target in document:
         table.add_row(
             literal(target["source"]),
@@ -95,7 +100,7 @@ def _print_board(console: Console, board: BoardAdvice) -> None:
 
 def _assignments(board: BoardAdvice) -> Table:
     """Where each device's work goes; the sentences behind it are in --json and on the page."""
-    table = _table("To GPU", "Profile", "Start", "From", "Was", "Memory needed", "SMs needed", "Pods")
+    table = new_table("To GPU", "Profile", "Start", "From", "Was", "Memory needed", "SMs needed", "Pods")
     for one in sorted(board.assignments, key=lambda one: (one.gpu_number, one.placement is not None, one.placement)):
         table.add_row(
             str(one.gpu_number),
@@ -110,7 +115,8 @@ def _assignments(board: BoardAdvice) -> Table:
     return table
 
 
-def _table(*headings: str) -> Table:
+def new_table(*headings: str) -> Table:
+    """A table without lines, so that it can be read, copied and searched."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
     for heading in headings:
         table.add_column(heading, overflow="fold")
@@ -143,6 +149,6 @@ def _newest(device: Device) -> datetime | None:
     return max((observation.observed_at for observation in device.metrics.values()), default=None)
 
 
-def _console() -> Console:
+def new_console() -> Console:
     """As wide as the terminal; a file or a pipe gets whole lines."""
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=240)

@@ -9,6 +9,7 @@ from planner.current_layout import current_layout
 from planner.errors import SolverFailed
 from planner.fleet import Fleet, Gpu, Pod
 from planner.hardware import Board, Layout, Placement
+from planner.mig_exceptions import board_under
 from planner.mig_geometry import free_memory_slices, planning_obstacle
 from planner.need import AdviceSettings, Need
 from planner.packing import Packing, pack
@@ -155,7 +156,7 @@ def advise(fleet: Fleet, settings: AdviceSettings | None = None) -> Advice:
         for gpu in node.gpus:
             by_board[node.cluster, gpu.board_label or "unknown board", gpu.board is None].append(gpu)
     for (cluster, label, _), gpus in sorted(by_board.items()):
-        board = gpus[0].board
+        board = _board_of(gpus)
         reason = f"The catalogue does not know {label}." if board is None else planning_obstacle(board)
         if board is not None and reason is None:
             try:
@@ -165,6 +166,12 @@ def advise(fleet: Fleet, settings: AdviceSettings | None = None) -> Advice:
         if reason is not None:
             not_advised.append(NotAdvised(cluster=cluster, board=label, gpus=len(gpus), reason=reason))
     return Advice(taken_at=fleet.taken_at, boards=tuple(boards), not_advised=tuple(not_advised))
+
+
+def _board_of(gpus: list[Gpu]) -> Board | None:
+    """The board as the strictest of the GPUs' drivers allows it: any of them may get any of the layouts."""
+    boards = [board_under(gpu.board, driver_version=gpu.driver_version) for gpu in gpus if gpu.board is not None]
+    return max(boards, key=lambda board: len(board.exclusions), default=None)
 
 
 def _advise_board(cluster: str, board: Board, gpus: list[Gpu], settings: AdviceSettings) -> BoardAdvice:

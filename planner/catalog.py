@@ -18,6 +18,9 @@ MEMORY_TOLERANCE_RATIO = 0.12
 """How far a measured total may lie from the catalogue's and still be the same board: drivers differ by up to 10 %
 (DGX Station GB300 under driver 61x); the closest pair that must not be confused, H100 with 80 and 94 GB, by 15 %."""
 
+LONGEST_NAME = 80
+"""Characters of a name that an error repeats, and that are compared with the known names."""
+
 _GFD_SUFFIX = re.compile(r"[-\s](mig[-\s](\d+c\.)?\d+g\..*|shared)$")  # GPU Feature Discovery: single strategy, sharing
 _COMPUTE_INSTANCE_PREFIX = re.compile(r"^\d+c\.")
 _RESOURCE_ATTRIBUTE = re.compile(r"(?<=gb)\.(?=me|gfx)")  # Kubernetes writes 1g.10gb+me as 1g.10gb.me
@@ -39,7 +42,7 @@ class Catalog:
         found = self._by_name.get(_normalised(name))
         if found is None:
             ids = [board.name for board in self.boards]
-            raise UnknownBoard(f"The catalogue has no board {name!r}. {_nearest(name, ids)}")
+            raise UnknownBoard(f"The catalogue has no board {_quoted(name)}. {_nearest(name, ids)}")
         return found
 
     def board_for(self, model_name: str | None, memory_total_bytes: float | None = None) -> Board | None:
@@ -69,9 +72,9 @@ class Catalog:
         if found is not None:
             return found
         if not board.profiles:
-            raise UnknownProfile(f"{board.name} has no MIG profiles, so none is called {name!r}.")
+            raise UnknownProfile(f"{board.name} has no MIG profiles, so none is called {_quoted(name)}.")
         names = [spelling for profile in board.profiles for spelling in (profile.name, *profile.alternate_names)]
-        raise UnknownProfile(f"{board.name} has no profile {name!r}. {_nearest(name, names)}")
+        raise UnknownProfile(f"{board.name} has no profile {_quoted(name)}. {_nearest(name, names)}")
 
     def _memory_agrees(self, board: Board, memory_total_bytes: float | None) -> bool:
         expected = self._memory_bytes.get(board.name)
@@ -142,6 +145,16 @@ def _claim(index: dict[str, Board], names: Sequence[str], entry: BoardEntry) -> 
             raise CatalogError(f"boards.toml: {entry.board.name} and {index[name].name} both claim the name {name!r}.")
 
 
+def _quoted(name: str) -> str:
+    """The name as it was written, without control characters; names from files can be of any length."""
+    return repr(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}...")
+
+
 def _nearest(name: str, names: Sequence[str]) -> str:
-    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    """The names that begin like that, then those that are spelled alike; all of them when none is near."""
+    asked = name[:LONGEST_NAME].lower()
+    by_spelling = {known.lower(): known for known in names}
+    begun = [known for spelling, known in by_spelling.items() if asked and spelling.startswith(asked)]
+    alike = [by_spelling[spelling] for spelling in get_close_matches(asked, list(by_spelling), n=3, cutoff=0.5)]
+    close = list(dict.fromkeys([*begun, *alike]))[:3]
     return f"Nearest: {', '.join(close)}." if close else f"Known: {', '.join(names)}."

@@ -1,16 +1,17 @@
 """What the files in `planner/data` look like, row by row, and whether they contradict themselves."""
 
 import csv
-import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import BeforeValidator, Field, NonNegativeInt, ValidationError
 
+from planner.catalog_rows import Row, check_sources, read_toml, refused
 from planner.errors import CatalogError
 from planner.hardware import Board, Evidence, Placement, Profile
+from planner.mig_exceptions import read_exclusions, with_conditions
 from planner.units import GIB, MIB
 
 EVIDENCE_GROUPS = ("ids", "max_instances", "placements", "memory", "sm", "engines")
@@ -37,13 +38,16 @@ class BoardEntry:
 
 
 def read_entries(folder: Path) -> tuple[tuple[BoardEntry, ...], dict[str, Source]]:
-    """All boards of a folder with `boards.toml`, `mig_profiles.csv` and `sources.toml`; raises CatalogError."""
+    """All boards of a folder like `planner/data`, and the sources their rows name; raises CatalogError."""
     sources = _read_sources(folder / "sources.toml")
     profiles = _read_profiles(folder / "mig_profiles.csv", sources)
     entries = tuple(_entry(row, profiles.pop(row.name, ()), sources, where) for where, row in _board_rows(folder))
     if profiles:
         raise CatalogError(f"mig_profiles.csv has rows for boards that boards.toml does not name: {sorted(profiles)}.")
-    return entries, sources
+    exclusions = read_exclusions(folder / "mig_exceptions.toml", [entry.board for entry in entries], sources)
+    return tuple(
+        replace(entry, board=with_conditions(entry.board, exclusions.get(entry.board.name, ()))) for entry in entries
+    ), sources
 
 
 def _words(cell: object) -> object:
@@ -58,17 +62,13 @@ _Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 _OptionalInt = Annotated[NonNegativeInt | None, BeforeValidator(_blank_is_none)]
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _SourceRow(_Row):
+class _SourceRow(Row):
     title: str
     url: str | None = None
     revision: str
 
 
-class _BoardRow(_Row):
+class _BoardRow(Row):
     name: str
     aliases: tuple[str, ...] = ()
     architecture: str
@@ -88,7 +88,7 @@ class _BoardRow(_Row):
     sources: tuple[str, ...] = Field(min_length=1)
 
 
-class _ProfileRow(_Row):
+class _ProfileRow(Row):
     board: str
     profile: str
     alternate_names: _Words
@@ -116,37 +116,25 @@ class _ProfileRow(_Row):
     sources: _Words = Field(min_length=1)
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise CatalogError(f"{path.name} cannot be read: {error}") from error
-
-
-def _refused(where: str, error: ValidationError) -> CatalogError:
-    details = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-    return CatalogError(f"{where}: {details}")
-
-
 def _read_sources(path: Path) -> dict[str, Source]:
     sources: dict[str, Source] = {}
-    for key, table in _read_toml(path).items():
+    for key, table in read_toml(path).items():
         try:
             row = _SourceRow.model_validate(table)
         except ValidationError as error:
-            raise _refused(f"{path.name}, [{key}]", error) from error
+            raise refused(f"{path.name}, [{key}]", error) from error
         sources[key] = Source(key=key, title=row.title, url=row.url, revision=row.revision)
     return sources
 
 
 def _board_rows(folder: Path) -> Iterator[tuple[str, _BoardRow]]:
     path = folder / "boards.toml"
-    for number, table in enumerate(_read_toml(path).get("board", []), start=1):
+    for number, table in enumerate(read_toml(path).get("board", []), start=1):
         where = f"{path.name}, board {number} ({table.get('name', 'without a name')})"
         try:
             yield where, _BoardRow.model_validate(table)
         except ValidationError as error:
-            raise _refused(where, error) from error
+            raise refused(where, error) from error
 
 
 def _read_profiles(path: Path, sources: dict[str, Source]) -> dict[str, tuple[Profile, ...]]:
@@ -161,13 +149,13 @@ def _read_profiles(path: Path, sources: dict[str, Source]) -> dict[str, tuple[Pr
         try:
             row = _ProfileRow.model_validate(cells)
         except ValidationError as error:
-            raise _refused(where, error) from error
+            raise refused(where, error) from error
         by_board[row.board] = (*by_board.get(row.board, ()), _profile(row, sources, where))
     return by_board
 
 
 def _profile(row: _ProfileRow, sources: dict[str, Source], where: str) -> Profile:
-    _check_sources(row.sources, sources, where)
+    check_sources(row.sources, sources, where)
     if bool(row.placement_starts) != bool(row.placement_size):
         raise CatalogError(f"{where}: placement_starts and placement_size must both be given or both be blank.")
     stated = {
@@ -203,7 +191,7 @@ def _profile(row: _ProfileRow, sources: dict[str, Source], where: str) -> Profil
 
 
 def _entry(row: _BoardRow, profiles: tuple[Profile, ...], sources: dict[str, Source], where: str) -> BoardEntry:
-    _check_sources(row.sources, sources, where)
+    check_sources(row.sources, sources, where)
     if (row.memory_total_mib is None) != (row.memory_evidence is Evidence.UNKNOWN):
         raise CatalogError(f"{where}: memory_evidence contradicts whether memory_total_mib is given.")
     if bool(row.compute_slices) != bool(profiles):
@@ -242,9 +230,3 @@ def _entry(row: _BoardRow, profiles: tuple[Profile, ...], sources: dict[str, Sou
         ambiguous_names=row.ambiguous_names,
         memory_for_matching_bytes=total_bytes or nominal_bytes,
     )
-
-
-def _check_sources(keys: tuple[str, ...], sources: dict[str, Source], where: str) -> None:
-    missing = [key for key in keys if key not in sources]
-    if missing:
-        raise CatalogError(f"{where}: sources.toml does not explain {', '.join(missing)}.")

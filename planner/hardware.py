@@ -1,6 +1,7 @@
 """What a board can be cut into: profiles, placements and layouts, as the board's own tables state them."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -91,6 +92,33 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutExclusion:
+    """Instances that cannot exist together although the placement table allows it, and where that holds.
+
+    Excluded is every layout with at least so many instances of these kinds, for all pairs of `needs`; so whatever
+    holds more of them is excluded too. `planner.mig_exceptions.board_under` decides where it holds.
+    """
+
+    name: str
+    needs: tuple[tuple[tuple[str, ...], int], ...]  # ((kinds), at least so many)
+    reason: str  # why, as a clause: "drivers before R510 refuse ..."
+    sources: tuple[str, ...]
+    drivers_from: tuple[int, ...] | None = None
+    drivers_below: tuple[int, ...] | None = None
+    products: tuple[str, ...] = ()  # machines it is limited to, words in lower case; empty: every one
+    caution: str | None = None  # what every plan must say as long as nobody knows whether it holds
+
+    def __hash__(self) -> int:
+        """By name, which is unique."""
+        return hash(self.name)
+
+    def excludes(self, kinds: Iterable[str]) -> bool:
+        """Whether instances of these kinds are too many together."""
+        listed = tuple(kinds)
+        return all(sum(kind in group for kind in listed) >= count for group, count in self.needs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
     """One kind of GPU, with everything it can be cut into; `profiles` is empty on boards without MIG."""
 
@@ -109,10 +137,16 @@ class Board:
     minimum_driver: str | None = None  # lowest driver version with MIG on this board
     cautions: tuple[str, ...] = ()  # what every plan for this board must repeat
     notes: tuple[str, ...] = ()
+    exclusions: tuple[LayoutExclusion, ...] = ()  # what its driver or its machine refuses beside the placement table
+    conditional_exclusions: tuple[LayoutExclusion, ...] = ()  # those that hold under some driver or on some machine
 
     def __hash__(self) -> int:
-        """By name, which is unique: boards are keys of caches, and hashing every profile would cost more than those."""
-        return hash(self.name)
+        """By name and exclusions: boards are keys of caches, and hashing every profile would cost more than those.
+
+        A board of the catalogue and the same board under an old driver differ in their exclusions alone; equality
+        compares everything, so no cache can confuse them.
+        """
+        return hash((self.name, self.exclusions)) if self.exclusions else hash(self.name)
 
     @property
     def is_mig_capable(self) -> bool:

@@ -1,19 +1,21 @@
 """Which GPU instances can exist together on one GPU, where, and what room they leave.
 
-A layout is legal by the board's placement table alone: every instance at one of its profile's placements, no two on
-the same memory slice, no profile more often than the board allows, and the media engines claimed once. The sum of
-compute slices needs no check of its own, placements imply it.
+A layout is legal by the board's placement table: every instance at one of its profile's placements, no two on the same
+memory slice, no profile more often than the board allows, and the media engines claimed once; and by what the board's
+driver or machine refuses beside it (`Board.exclusions`). The sum of compute slices needs no check of its own,
+placements imply it. Whatever a legal layout loses, it stays legal.
 Sources: nvml.h (nvmlDeviceGetGpuInstancePossiblePlacements, NVML_GPU_INSTANCE_PROFILE_1_SLICE_ALL_ME); MIG User Guide.
 The driver shows the same table with `nvidia-smi mig -lgipp`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from planner.catalog import find_profile
 from planner.errors import IllegalLayout, UnknownProfile
 from planner.hardware import Board, Layout, PlacedInstance, Placement, Profile
+from planner.mig_exceptions import exclusion_sentence
 
 
 def planning_obstacle(board: Board) -> str | None:
@@ -88,6 +90,44 @@ def stranded_memory_slices(
     return tuple(unit for unit in free_memory_slices(board, layout) if unit not in usable)
 
 
+def stranded_compute_slices(
+    board: Board, layout: Iterable[PlacedInstance], profile_names: Iterable[str] | None = None
+) -> int:
+    """Free compute slices that stay idle however the free room is filled with the profiles in demand (default: any).
+
+    Compute slices have no places of their own, so this is a number: those that are free, less the most that further
+    instances could take together. Two 3g strand one, because no memory slice is left for it.
+    """
+    names = _names(board, profile_names)
+    layout = ordered(layout)
+    return free_compute_slices(board, layout) - _most_compute_slices(board, layout, names)
+
+
+def fragmentation(board: Board, layout: Iterable[PlacedInstance], demand: Mapping[str, float]) -> float | None:
+    """Share of the free placement units that the next request cannot use, in the mean over the demand; 0 to 1.
+
+    `demand` weighs profiles, by counts or rates. Lost to a profile are the free units that none of its possible
+    placements covers. This is the measure of FGD (Weng et al., "Beware of Fragmentation", USENIX ATC'23: the part of
+    the free resources that a task drawn from the workload is expected not to be able to use) in placement units. It
+    is relative to the free room: on an empty GPU too a 1g can never use the eighth unit, which gives 1/8. None when
+    there is no free room or no demand; raises UnknownProfile, and ValueError for a weight below 0 or not finite.
+    """
+    layout = tuple(layout)
+    weights: dict[str, float] = {}
+    for name, weight in demand.items():
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"{name} weighs {weight} in the demand; a weight is a finite number from 0 on.")
+        profile = _profile(board, name).name
+        weights[profile] = weights.get(profile, 0.0) + weight
+    free, total = len(free_memory_slices(board, layout)), sum(weights.values())
+    if not free or not total:
+        return None
+    lost = sum(
+        weight * len(stranded_memory_slices(board, layout, [name])) for name, weight in weights.items() if weight
+    )
+    return lost / (free * total)
+
+
 def legal_layouts(board: Board, profile_names: Iterable[str] | None = None) -> tuple[Layout, ...]:
     """Every layout of the board from those profiles (default: all), the empty one first; raises IllegalLayout."""
     return _legal_layouts(board, _names(board, profile_names))
@@ -139,6 +179,9 @@ def _why_not_together(board: Board, profiles: Sequence[Profile]) -> str | None:
         for second in profiles[index + 1 :]:
             if _media_conflict(first, second):
                 return f"{first.name} and {second.name} exclude each other: they claim the same media engines."
+    for exclusion in board.exclusions:
+        if exclusion.excludes(profile.kind for profile in profiles):
+            return exclusion_sentence(board, exclusion)
     return None
 
 
@@ -152,6 +195,18 @@ def _media_conflict(first: Profile, second: Profile) -> bool:
 
 def _mask(placement: Placement) -> int:
     return ((1 << placement.size) - 1) << placement.start
+
+
+@lru_cache(maxsize=16384)
+def _most_compute_slices(board: Board, layout: Layout, names: tuple[str, ...]) -> int:
+    """The most compute slices that further instances could take together."""
+    most = 0
+    for name in names:
+        slices = _profile(board, name).compute_slices
+        for placement in possible_placements(board, layout, name):
+            grown = ordered((*layout, PlacedInstance(name, placement)))
+            most = max(most, slices + _most_compute_slices(board, grown, names))
+    return most
 
 
 @lru_cache(maxsize=256)

@@ -12,6 +12,7 @@ from planner.errors import IllegalLayout, UnknownProfile
 from planner.hardware import Board, Layout, PlacedInstance, Placement
 from planner.mig_geometry import (
     assume_arrangement,
+    fragmentation,
     free_compute_slices,
     free_memory_slices,
     is_legal,
@@ -19,6 +20,7 @@ from planner.mig_geometry import (
     maximal_layouts,
     ordered,
     possible_placements,
+    stranded_compute_slices,
     stranded_memory_slices,
     undominated_counts,
     why_illegal,
@@ -183,6 +185,66 @@ def test_what_is_free_and_what_is_stranded(catalog: Catalog) -> None:
         possible_placements(board, layout, "2g.20gb")
 
 
+def test_compute_slices_are_stranded_where_no_memory_is_left_for_them(catalog: Catalog) -> None:
+    board = catalog.board("A100-40GB")
+    two_halves = (PlacedInstance("3g.20gb", Placement(0, 4)), PlacedInstance("3g.20gb", Placement(4, 4)))
+    assert free_compute_slices(board, two_halves) == stranded_compute_slices(board, two_halves) == 1
+    assert stranded_compute_slices(board, two_halves[:1]) == 1  # the seventh lies in the half of the 3g
+    assert stranded_compute_slices(board, two_halves[1:]) == 0  # 4g fits beside it
+    assert stranded_compute_slices(board, two_halves[1:], ["3g.20gb"]) == 1
+    assert stranded_compute_slices(board, (), ["1g.10gb"]) == 3  # four times twice the memory
+    assert stranded_compute_slices(board, (), []) == 7
+    assert stranded_compute_slices(board, [PlacedInstance("7g.40gb", Placement(0, 8))]) == 0
+    with pytest.raises(UnknownProfile):
+        stranded_compute_slices(board, (), ["2g.20gb"])
+
+
+def test_fragmentation_is_the_share_of_the_free_room_that_the_next_request_cannot_use(catalog: Catalog) -> None:
+    board = catalog.board("A100-40GB")
+    layout = (PlacedInstance("3g.20gb", Placement(0, 4)), PlacedInstance("1g.5gb", Placement(4, 1)))  # 5, 6, 7 are free
+    assert fragmentation(board, layout, {"1g.5gb": 1}) == pytest.approx(1 / 3)  # no 1g can lie at 7
+    assert fragmentation(board, layout, {"2g.10gb": 5}) == 1.0
+    assert fragmentation(board, layout, {"1g.5gb": 1, "2g.10gb": 1}) == pytest.approx((1 + 3) / (3 * 2))
+    assert fragmentation(board, layout, {"1g.5gb": 0.75, "2g.10gb": 0.25}) == pytest.approx((0.75 + 0.25 * 3) / 3)
+    assert fragmentation(board, (), {"7g.40gb": 1}) == 0.0
+    assert fragmentation(board, (), {"1g.5gb": 1}) == 1 / 8
+    assert fragmentation(board, (), {"2g.10gb": 1}) == 2 / 8
+
+
+def test_fragmentation_says_nothing_without_free_room_or_demand(catalog: Catalog) -> None:
+    board = catalog.board("A100-40GB")
+    assert fragmentation(board, [PlacedInstance("7g.40gb", Placement(0, 8))], {"1g.5gb": 1}) is None
+    assert fragmentation(board, (), {}) is None
+    assert fragmentation(board, (), {"1g.5gb": 0, "2g.10gb": 0.0}) is None
+    for wrong in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"1g.5gb weighs"):
+            fragmentation(board, (), {"1g.5gb": wrong})
+    with pytest.raises(UnknownProfile):
+        fragmentation(board, (), {"2g.20gb": 1})
+
+
+@pytest.mark.parametrize("name", ["A100-40GB", "A30"])
+def test_stranded_compute_and_fragmentation_are_those_of_all_layouts_that_hold_more(
+    catalog: Catalog, name: str
+) -> None:
+    board = catalog.board(name)
+    legal = [set(layout) for layout in legal_layouts(board, names_of(board, ("1g", "2g", "3g", "4g", "7g", "1g2x")))]
+    slices = {profile.name: profile.compute_slices for profile in board.profiles}
+    for demand in (names_of(board, ("1g",)), names_of(board, ("2g", "3g"))):
+        for layout in legal[:: len(legal) // 40 + 1]:
+            more = [one for one in legal if one >= layout and all(new.profile in demand for new in one - layout)]
+            used = max(sum(slices[one.profile] for one in grown) for grown in more)
+            assert stranded_compute_slices(board, layout, demand) == board.compute_slices - used
+            free = set(free_memory_slices(board, layout))
+            expected = 0.0
+            for asked in demand:
+                held = [one - layout for one in more if {new.profile for new in one - layout} == {asked}]
+                usable = {unit for one in held for new in one for unit in new.placement.span}
+                expected += len(free - usable)
+            found = fragmentation(board, layout, dict.fromkeys(demand, 2.5))
+            assert found == (pytest.approx(expected / (len(free) * len(demand))) if free else None)
+
+
 def test_undominated_counts_of_a_seven_slice_board_are_28_and_exceed_every_other(catalog: Catalog) -> None:
     board = catalog.board("A100-40GB")
     names = names_of(board, DOUBLED)
@@ -212,6 +274,20 @@ def test_any_sequence_of_creating_and_destroying_stays_legal(data: st.DataObject
         else:
             layout = ordered([*layout, data.draw(st.sampled_from(choices))])
         assert is_legal(board, layout)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), board=boards)
+def test_waste_stays_within_what_is_free(data: st.DataObject, board: Board) -> None:
+    layout = data.draw(st.sampled_from(legal_layouts(board)))
+    names = data.draw(st.sets(st.sampled_from([profile.name for profile in board.profiles]), min_size=1))
+    demand = {name: data.draw(st.floats(0, 1e6)) for name in sorted(names)}
+    assert 0 <= stranded_compute_slices(board, layout, names) <= free_compute_slices(board, layout)
+    ratio = fragmentation(board, layout, demand)
+    assert ratio is None or -1e-9 <= ratio <= 1 + 1e-9
+    if stranded_memory_slices(board, layout, names) and all(demand.values()):
+        assert ratio is not None
+        assert ratio > 0
 
 
 @settings(deadline=None, max_examples=60)
