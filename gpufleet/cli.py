@@ -1,34 +1,29 @@
-"""The commands: what each is called, what it takes, and what it calls."""
+"""The commands: what each is called, what it takes, and what it calls.
 
-import json
+Each imports what it calls when it is called: the web server, the tables and the scheduler together take longer to
+load than a plan takes to compute.
+"""
+
 import logging
 import os
 import sys
-from collections.abc import Callable
 from datetime import timedelta
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from collectors.errors import CollectorError
-from gpufleet import demo, json_output, launch, service, text_output
-from gpufleet.config import DEFAULT_FILE, Config, load_config, parse_config, shown
+from gpufleet.clear_errors import clear_errors
 from gpufleet.errors import ConfigurationError, ShellError
+from gpufleet.mig_plan_commands import mig_app
 from gpufleet.window import WINDOW_HELP, parse_window
-from planner.advice import advise as advise_layouts
-from planner.errors import PlannerError
-from planner.fleet import Fleet
-from sample_data.server import PortTaken, serve
-from store.database import open_engine
-from store.errors import StoreError
-from store.fleet_snapshot import take_snapshot
-from store.location import store_url
 
-P = ParamSpec("P")
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from gpufleet.config import Config
+    from gpufleet.launch import Part
+    from planner.fleet import Fleet
+
+DEFAULT_FILE = "gpufleet.toml"
 
 app = typer.Typer(
     help="What a GPU fleet really does, what stands idle in it, and the MIG layout that holds the same work on less.",
@@ -38,6 +33,7 @@ app = typer.Typer(
 )
 report_app = typer.Typer(help="Scheduled reports.", no_args_is_help=True)
 app.add_typer(report_app, name="report")
+app.add_typer(mig_app, name="mig")
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help=f"Configuration file; {DEFAULT_FILE} in this folder by default.")
@@ -51,22 +47,8 @@ ClusterOption = Annotated[str | None, typer.Option("--cluster", help="Only this 
 PortOption = Annotated[int, typer.Option("--port", min=0, max=65535)]
 
 
-def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Our own errors are sentences for people: print them without a traceback, exit 2."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except (ShellError, StoreError, PlannerError, CollectorError) as error:
-            Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"gpufleet: {error}")
-            raise typer.Exit(2) from error
-
-    return run
-
-
 @app.command()
-@_clear_errors
+@clear_errors
 def run(
     config: ConfigOption = None,
     demo_fleet: Annotated[bool, typer.Option("--demo", help="Show a simulated cluster.")] = False,
@@ -76,6 +58,8 @@ def run(
     port: PortOption = 8501,
 ) -> None:
     """Collect in the background and show the dashboard on 127.0.0.1, until Ctrl-C."""
+    from gpufleet.config import load_config
+
     _log_to_stderr()
     chosen = [name for name, value in (("--demo", demo_fleet), ("--config", config), ("--prometheus", prometheus),
                                        ("--dcgm", dcgm)) if value]  # fmt: skip
@@ -98,7 +82,7 @@ def run(
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def simulate(
     nodes: Annotated[int, typer.Option(min=1, max=5000, help="Nodes of 4 to 8 GPUs.")] = 6,
     seed: Annotated[int, typer.Option(help="Same seed, same cluster.")] = 1,
@@ -106,6 +90,8 @@ def simulate(
     speed: Annotated[float, typer.Option(min=0.0, help="Simulated seconds per second.")] = 1.0,
 ) -> None:
     """Serve a simulated cluster on 127.0.0.1, exporter by exporter."""
+    from sample_data.server import PortTaken, serve
+
     try:
         serve(nodes=nodes, seed=seed, port=port, speed=speed)
     except PortTaken as error:
@@ -113,7 +99,7 @@ def simulate(
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def collect(
     config: ConfigOption = None,
     once: Annotated[bool, typer.Option("--once", help="Read every source once and end.")] = False,
@@ -123,6 +109,8 @@ def collect(
 
     With --once the exit code is 1 if any target failed.
     """
+    from gpufleet import json_output, service, text_output
+
     _log_to_stderr(quiet=as_json)
     loaded = _required_config(config)
     if not once:
@@ -140,7 +128,7 @@ def collect(
         engine.dispose()
     document = json_output.collect_document(outcomes)
     if as_json:
-        _print_json(document)
+        json_output.print_json(document)
     else:
         text_output.print_collection(document)
     if not all(target["ok"] for target in document):
@@ -148,7 +136,7 @@ def collect(
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def fleet(
     config: ConfigOption = None,
     store: StoreOption = None,
@@ -157,15 +145,17 @@ def fleet(
     as_json: JsonOption = False,
 ) -> None:
     """Show nodes, GPUs and GPU instances with their state and newest values."""
+    from gpufleet import json_output, text_output
+
     snapshot = _snapshot(config, store, cluster, parse_window(window))
     if as_json:
-        _print_json(json_output.fleet_document(snapshot))
+        json_output.print_json(json_output.fleet_document(snapshot))
     else:
         text_output.print_fleet(snapshot)
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def advise(
     config: ConfigOption = None,
     store: StoreOption = None,
@@ -174,24 +164,33 @@ def advise(
     as_json: JsonOption = False,
 ) -> None:
     """Propose, per board, the MIG layouts that hold the measured work on the fewest GPUs."""
+    from gpufleet import json_output, text_output
+    from planner.advice import advise as advise_layouts
+
     advice = advise_layouts(_snapshot(config, store, cluster, parse_window(window)))
     if as_json:
-        _print_json(json_output.advise_document(advice))
+        json_output.print_json(json_output.advise_document(advice))
     else:
         text_output.print_advice(advice)
 
 
 @app.command("check-config")
-@_clear_errors
+@clear_errors
 def check_config(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
     """Check a configuration file and print what it means, secrets masked."""
-    _print_json(shown(load_config(file)))
+    from gpufleet import json_output
+    from gpufleet.config import load_config, shown
+
+    json_output.print_json(shown(load_config(file)))
 
 
 @report_app.command("run")
-@_clear_errors
+@clear_errors
 def report_run(name: Annotated[str, typer.Argument(metavar="NAME")], config: ConfigOption = None) -> None:
     """Write one configured report now and print the names of its files."""
+    from gpufleet import service
+    from store.database import open_engine
+
     loaded = _required_config(config)
     report = loaded.report(name)
     engine = open_engine(loaded.store.url, read_only=True)
@@ -205,6 +204,9 @@ def report_run(name: Annotated[str, typer.Argument(metavar="NAME")], config: Con
 
 
 def _run_demo(port: int) -> None:
+    from gpufleet import demo, service
+    from gpufleet.config import load_config
+
     folder = Path.cwd() / demo.FOLDER
     simulator_port = demo.choose_port(folder)
     path = demo.write_demo_config(folder, simulator_port)
@@ -216,6 +218,10 @@ def _run_demo(port: int) -> None:
 
 def _run_flags(prometheus: str | None, dcgm: list[str], port: int) -> None:
     """Flags make a configuration too; it is handed to the background process in a file that only we can read."""
+    from gpufleet import launch
+    from gpufleet.config import parse_config
+    from store.location import store_url
+
     sources: dict[str, Any] = (
         {"prometheus": [{"name": "prometheus", "url": prometheus}]}
         if prometheus
@@ -230,7 +236,9 @@ def _run_flags(prometheus: str | None, dcgm: list[str], port: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def _run_config(path: Path, loaded: Config, port: int, *, before: tuple[launch.Part, ...] = ()) -> None:
+def _run_config(path: Path, loaded: "Config", port: int, *, before: tuple["Part", ...] = ()) -> None:
+    from gpufleet import launch, service
+
     if not loaded.sources:
         raise ConfigurationError(str(path), ["it names no source; add a [[sources.prometheus]] or [[sources.dcgm]]"])
     # The store is brought up to date here, before two processes open it.
@@ -247,7 +255,13 @@ def _run_config(path: Path, loaded: Config, port: int, *, before: tuple[launch.P
     )
 
 
-def _snapshot(config: Path | None, store: str | None, cluster: str | None, window: timedelta) -> Fleet:
+def _snapshot(config: Path | None, store: str | None, cluster: str | None, window: timedelta) -> "Fleet":
+    from gpufleet import service
+    from gpufleet.config import load_config
+    from store.database import open_engine
+    from store.fleet_snapshot import take_snapshot
+    from store.location import store_url
+
     path = _config_path(config)
     if store is not None:
         url = store
@@ -269,12 +283,10 @@ def _config_path(given: Path | None) -> Path | None:
     return default if default.exists() else None
 
 
-def _required_config(given: Path | None) -> Config:
+def _required_config(given: Path | None) -> "Config":
+    from gpufleet.config import load_config
+
     return load_config(given if given is not None else Path.cwd() / DEFAULT_FILE)
-
-
-def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _log_to_stderr(*, quiet: bool = False) -> None:

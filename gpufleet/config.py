@@ -20,8 +20,6 @@ from collectors import SOURCES, config_model
 from gpufleet.errors import ConfigurationError, SecretUnavailable
 from gpufleet.secret_values import secret_fields, with_secrets
 
-DEFAULT_FILE = "gpufleet.toml"
-
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
