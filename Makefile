@@ -37,6 +37,7 @@ docs: install
 
 bench: install
 	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.mig_planning
 
 # Only what is missing is installed; without root or sudo the tests that need it say so and are skipped.
 system-packages:
