@@ -1,4 +1,4 @@
-"""What pages and reports read from the store: the only caller of store queries, and no word of Streamlit."""
+"""What pages and reports read of what was collected: the only caller of store queries, and no word of Streamlit."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

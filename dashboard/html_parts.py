@@ -80,6 +80,12 @@ def part(name: str, **values: object) -> str:
     return f'<div class="gf">{macro(**values)}</div>'
 
 
+def what_if_part(name: str, /, **values: object) -> str:
+    """One macro of `what_if_parts.html.j2`, rendered like those of every page."""
+    macro = getattr(environment().get_template("what_if_parts.html.j2").module, name)
+    return f'<div class="gf">{macro(**values)}</div>'
+
+
 def render(template: str, values: Mapping[str, object]) -> str:
     """A whole template."""
     return environment().get_template(template).render(**values)

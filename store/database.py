@@ -23,7 +23,7 @@ BUSY_TIMEOUT_MS = 10_000
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024  # a log that a long reader let grow is cut back to this
 
 
-def open_engine(url: str, *, read_only: bool = False) -> Engine:
+def open_engine(url: str, *, read_only: bool = False, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Engine:
     """An engine on the store; dispose of it when done.
 
     With `read_only` the store must exist and have this version's tables: raises StoreMissing, StoreOutdated. Raises
@@ -40,7 +40,7 @@ def open_engine(url: str, *, read_only: bool = False) -> Engine:
     elif parsed.database in (None, "", ":memory:"):
         raise StoreUrlInvalid("an SQLite store is a file, shared by collector and dashboard: sqlite:///gpufleet.db")
     else:
-        engine = _sqlite_engine(parsed, Path(parsed.database), read_only=read_only)
+        engine = _sqlite_engine(parsed, Path(parsed.database), read_only=read_only, busy_timeout_ms=busy_timeout_ms)
     if read_only:
         try:
             _require_current_schema(engine, parsed.render_as_string(hide_password=True))
@@ -98,7 +98,7 @@ def _require_driver(url: URL) -> None:
         ) from error
 
 
-def _sqlite_engine(url: URL, path: Path, *, read_only: bool) -> Engine:
+def _sqlite_engine(url: URL, path: Path, *, read_only: bool, busy_timeout_ms: int) -> Engine:
     path = path.absolute()
     if read_only:
         if not path.is_file():
@@ -116,7 +116,7 @@ def _sqlite_engine(url: URL, path: Path, *, read_only: bool) -> Engine:
         connection.isolation_level = None
         cursor = connection.cursor()
         try:
-            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            cursor.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
             if read_only:
                 cursor.execute("PRAGMA query_only=ON")
             else:

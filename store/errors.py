@@ -9,6 +9,8 @@ StoreError
 +-- StoreBusy           another process held the write lock for too long
 +-- StoreCorrupt        not a database, or a damaged one
 +-- StoreUnavailable    anything else between us and the database: I/O error, refused connection
++-- ScenarioRefused     a scenario whose name or size is not one that is kept
++-- ScenarioMissing     no scenario is saved under that name
 """
 
 import sqlite3
@@ -54,6 +56,14 @@ class StoreCorrupt(StoreError):
 
 class StoreUnavailable(StoreError):
     """The database could not be reached or read."""
+
+
+class ScenarioRefused(StoreError):
+    """The name or the size of a scenario is not one that is kept."""
+
+
+class ScenarioMissing(StoreError):
+    """No scenario is saved under that name."""
 
 
 # Result codes: https://www.sqlite.org/rescode.html; the low byte is the primary code.

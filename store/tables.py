@@ -200,6 +200,17 @@ class Sample(SQLModel, table=True):
     row_remap_failed: float | None = None
 
 
+class ScenarioRecord(SQLModel, table=True):
+    """A what-if scenario that somebody saved; `body` is text of the dashboard's own, `version` says how to read it."""
+
+    __tablename__ = "scenario"
+
+    name: str = Field(primary_key=True)
+    saved_at: datetime
+    version: int
+    body: str
+
+
 def table_of(model: type[SQLModel]) -> Table:
     """The SQLAlchemy table of a model, for statements over many rows at once."""
     return METADATA.tables[str(model.__tablename__)]

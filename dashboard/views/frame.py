@@ -167,6 +167,11 @@ def wait_for_gpus() -> None:
     _run_again_once(_has_gpus)
 
 
+def wait_for_store() -> None:
+    """For a page that can do without a store for now: it is shown anew once the store can be read."""
+    _run_again_once(_can_be_read)
+
+
 def measured_key(name: str) -> str:
     """Key of a container of measured values; the style sheet greys what is in a stale one."""
     return f"measured-stale-{name}" if freshness().is_stale else f"measured-{name}"

@@ -24,6 +24,7 @@ class Row:
     tenant: str = ""  # an isolated tenant, else empty
     services: tuple[str, ...] = ()  # services with a spread rule and more than one replica
     compute_instances: tuple[str, ...] = ()  # of a unit of several workloads
+    board: str = ""  # the only board it may be served by, else empty
     weight: int = 1  # workloads of the unit
 
 

@@ -77,15 +77,15 @@ def fill_pooled(
 
     Raises PlanContradiction with the services whose replicas found no places apart.
     """
-    room: dict[tuple[str, str], deque[OpenGpu]] = defaultdict(deque)
+    room: dict[tuple[str, str, str], deque[OpenGpu]] = defaultdict(deque)
     for gpu in sorted(open_gpus, key=lambda gpu: not (gpu.kept or gpu.placed)):
         if gpu.column.used:
             for name, count in gpu.open.items():
                 if count:
-                    room[name, gpu.column.tenant].append(gpu)
+                    room[name, gpu.column.tenant, gpu.board.name].append(gpu)
     apart = Apart(model, open_gpus)
-    for (row, profile), variable in model.pooled.items():
-        queue = room[profile, row.tenant]
+    for (row, profile, board), variable in model.pooled.items():
+        queue = room[profile, row.tenant, board]
         chosen = [items[row].popleft() for _ in range(values[variable])]
         free = []
         for item in chosen:

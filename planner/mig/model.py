@@ -53,7 +53,7 @@ class Model:
     programme: Programme
     classes: list[GpuClass] = field(default_factory=list)
     singles: list[SingleNodes] = field(default_factory=list)
-    pooled: dict[tuple[Row, str], int] = field(default_factory=dict)  # requests of a row served by a profile, anywhere
+    pooled: dict[tuple[Row, str, str], int] = field(default_factory=dict)  # of a row, served by a profile of a board
     named: dict[tuple[int, Row, str], int] = field(default_factory=dict)  # the same on the GPUs of one class
     unplaced: dict[Row, int] = field(default_factory=dict)
     is_cut_short: bool = False  # fewer elastic nodes than a plan might use: bounds are then not proven
@@ -71,7 +71,7 @@ class Model:
                     upsizing.get((unit.row.profile, unit.profile), 0.0)
                     for unit in (gpu_class.units[index] for index in column.kept)
                 )
-        for (row, profile), variable in self.pooled.items():
+        for (row, profile, _), variable in self.pooled.items():
             found[variable] = upsizing.get((row.profile, profile), 0.0)
         for (_, row, profile), variable in self.named.items():
             found[variable] = upsizing.get((row.profile, profile), 0.0)
@@ -92,7 +92,7 @@ class Model:
             for variable, column in gpu_class.variables():
                 kept = [gpu_class.units[index] for index in column.kept]
                 found[variable] = sum(unit.row.profile != unit.profile for unit in kept)
-        for (row, profile), variable in self.pooled.items():
+        for (row, profile, _), variable in self.pooled.items():
             found[variable] = row.profile != profile
         for (_, row, profile), variable in self.named.items():
             found[variable] = row.profile != profile

@@ -105,6 +105,7 @@ class Rules:
     upsizes: tuple[Upsize, ...] = ()
     untouchable_gpus: frozenset[str] = frozenset()  # nothing is created, destroyed, moved or placed there
     untouchable_nodes: frozenset[str] = frozenset()
+    stay_on_board: bool = False  # what runs moves only between GPUs of its board, though others have the profile's name
     max_moves: int | None = None
 
     def spread_of(self, service: str | None) -> Spread | None:

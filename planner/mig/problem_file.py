@@ -84,6 +84,7 @@ def _rules_document(rules: Rules) -> dict[str, Any]:
         "upsize": [{"profile": one.profile, "to": list(one.to), "price": one.price} for one in rules.upsizes],
         "untouchable_gpus": sorted(rules.untouchable_gpus),
         "untouchable_nodes": sorted(rules.untouchable_nodes),
+        "stay_on_board": rules.stay_on_board,
     }
     kept: dict[str, Any] = {key: value for key, value in document.items() if value}
     return kept if rules.max_moves is None else kept | {"max_moves": rules.max_moves}

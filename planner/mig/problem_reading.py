@@ -209,6 +209,7 @@ class _Reader:
             upsizes=upsizes,
             untouchable_gpus=frozenset(row.untouchable_gpus),
             untouchable_nodes=frozenset(row.untouchable_nodes),
+            stay_on_board=row.stay_on_board,
             max_moves=row.max_moves,
         )
 

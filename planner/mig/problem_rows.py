@@ -87,6 +87,7 @@ class RulesRow(Row):
     upsize: list[UpsizeRow] = Field(default_factory=list, max_length=1000)
     untouchable_gpus: list[Name] = Field(default_factory=list)
     untouchable_nodes: list[Name] = Field(default_factory=list)
+    stay_on_board: bool = False
     max_moves: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
 
 

@@ -53,11 +53,14 @@ def _add_requests(model: Model, served: Mapping[Row, tuple[str, ...]]) -> None:
         if waiting:
             model.unplaced[row] = model.programme.variable(waiting)
         for profile in profiles:
-            if not row.services:
-                model.pooled[row, profile] = model.programme.variable(demand)
-                continue
-            for number, gpu_class in enumerate(model.classes):
-                if profile in gpu_class.names:
+            able = [
+                (n, c) for n, c in enumerate(model.classes) if profile in c.names and row.board in ("", c.board.name)
+            ]
+            for board in sorted({gpu_class.board.name for _, gpu_class in able}):
+                if not row.services:
+                    model.pooled[row, profile, board] = model.programme.variable(demand)
+            for number, gpu_class in able:
+                if row.services:
                     upper = min(demand, gpu_class.limit)
                     model.named[number, row, profile] = model.programme.variable(upper)
 
@@ -70,7 +73,7 @@ def _serve_requests(model: Model) -> None:
             for index in column.kept:
                 row = gpu_class.units[index].row
                 sums[row][variable] = sums[row].get(variable, 0.0) + 1
-    for (row, _), variable in model.pooled.items():
+    for (row, _, _), variable in model.pooled.items():
         sums[row][variable] = 1.0
     for (_, row, _), variable in model.named.items():
         sums[row][variable] = 1.0
@@ -85,19 +88,19 @@ def _serve_requests(model: Model) -> None:
 
 
 def _limit_supply(model: Model) -> None:
-    """No more requests are served than instances are created, by profile and tenant; per class where one is named."""
-    supply: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    """No more is served than instances are created, by profile, tenant and board; per class where one is named."""
+    supply: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
     for gpu_class in model.classes:
         for variable, column in gpu_class.variables():
             for name, count in zip(gpu_class.names, column.extra, strict=True):
                 if count:
-                    supply[name, column.tenant][variable] = float(count)
-    uses: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for (row, profile), variable in model.pooled.items():
-        uses[profile, row.tenant][variable] = -1.0
+                    supply[name, column.tenant, gpu_class.board.name][variable] = float(count)
+    uses: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
+    for (row, profile, board), variable in model.pooled.items():
+        uses[profile, row.tenant, board][variable] = -1.0
     by_class: dict[tuple[int, str, str], dict[int, float]] = defaultdict(dict)
     for (number, row, profile), variable in model.named.items():
-        uses[profile, row.tenant][variable] = -1.0
+        uses[profile, row.tenant, model.classes[number].board.name][variable] = -1.0
         by_class[number, profile, row.tenant][variable] = -1.0
     for key, used in uses.items():
         model.programme.row({**supply.get(key, {}), **used}, at_least=0)

@@ -95,7 +95,7 @@ def keep_reserves(model: Model) -> None:
                 for variable, column in gpu_class.variables():
                     if column.extra[position]:
                         coefficients[variable] = float(column.extra[position])
-        for (_, profile), variable in model.pooled.items():
+        for (_, profile, _), variable in model.pooled.items():
             if profile == reserve.profile:
                 coefficients[variable] = -1.0
         for (_, _, profile), variable in model.named.items():
@@ -132,7 +132,7 @@ def survive_node_loss(model: Model) -> None:
                     held[variable] = float(kept)
                 if kept + extra:
                     room[gpu_class.node or ""][variable] = float(kept + extra)
-        for (_, served), variable in model.pooled.items():
+        for (_, served, _), variable in model.pooled.items():
             if served == profile:
                 held[variable] = 1.0
         for (_, _, served), variable in model.named.items():

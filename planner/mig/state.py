@@ -131,6 +131,7 @@ def _row(
     compute_instances: tuple[str, ...],
     rules: Rules,
     spread: Mapping[str, Spread],
+    board: str = "",
 ) -> Row:
     tenants = {rules.isolation_of(workload.tenant) for workload in workloads}
     services = tuple(sorted(w.service for w in workloads if w.service is not None and w.service in spread))
@@ -139,6 +140,7 @@ def _row(
         tenant="\n".join(sorted(tenant or "" for tenant in tenants)),  # of one unit: several never agree with a GPU
         services=services,
         compute_instances=compute_instances,
+        board=board,
         weight=len(workloads),
     )
 
@@ -147,6 +149,7 @@ def _present_gpu(
     gpu: ProblemGpu, workloads: Mapping[str, Workload], rules: Rules, spread: Mapping[str, Spread]
 ) -> PresentGpu:
     instances = with_starts(gpu)
+    board = gpu.board.name if rules.stay_on_board else ""
     units = []
     for instance in instances:
         if instance.workloads:
@@ -155,7 +158,7 @@ def _present_gpu(
             kind = UnitKind(
                 start=instance.start,
                 profile=instance.profile,
-                row=_row(held, requested, instance.compute_instances, rules, spread),
+                row=_row(held, requested, instance.compute_instances, rules, spread, board),
                 pinned=any(workload.pinned for workload in held),
             )
             units.append((kind, instance))

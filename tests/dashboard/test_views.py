@@ -12,7 +12,7 @@ from dashboard.report import build_report
 from dashboard.views import frame
 from tests.conftest import ROOT
 
-VIEWS = ("overview", "gpus", "mig_advice")
+VIEWS = ("overview", "gpus", "mig_advice", "what_if")
 
 
 def shown(view: str, **query: str) -> AppTest:

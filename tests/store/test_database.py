@@ -110,7 +110,7 @@ def test_tables_of_a_newer_version_are_refused(engine: Engine, path: Path) -> No
 def test_tables_of_an_older_version_are_refused_with_what_to_do(
     engine: Engine, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda self: "0002")
+    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda self: "9999")
     with pytest.raises(StoreOutdated, match="it migrates"):
         open_engine(f"sqlite:///{path}", read_only=True)
 
@@ -173,5 +173,5 @@ def test_processes_that_start_together_all_find_the_tables_made(tmp_path: Path) 
     started = [subprocess.Popen([sys.executable, "-W", "error", "-c", program, url]) for _ in range(3)]
     assert [process.wait() for process in started] == [0, 0, 0]
     with sqlite3.connect(tmp_path / "together.db") as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
     connection.close()

@@ -99,3 +99,24 @@ def test_many_spread_services_cost_no_gpu_and_are_proven(spread: Spread) -> None
     assert violations(problem, Mode.INITIAL, target) == []
     assert target.status is Status.OPTIMAL
     assert target.gpus_used == free.gpus_used
+
+
+def test_running_work_stays_on_its_board_where_that_is_asked() -> None:
+    h100 = load_catalog().board("H100-80GB-SXM")
+    gpus = (
+        ProblemGpu(
+            id="a",
+            node="n",
+            board=A100,
+            instances=(RunningInstance(profile="1g.10gb", start=0, workloads=("x",)),),
+        ),
+        ProblemGpu(
+            id="h", node="n", board=h100, instances=(RunningInstance(profile="1g.10gb", start=0, workloads=("y",)),)
+        ),
+    )
+    workloads = (Workload(id="x", profile="1g.10gb"), Workload(id="y", profile="1g.10gb"))
+    free = plan_target(Problem(gpus=gpus, workloads=workloads), Mode.RECONFIGURE)
+    assert (free.gpus_used, free.moves) == (1, 1)
+    bound = Problem(gpus=gpus, workloads=workloads, rules=Rules(stay_on_board=True))
+    kept = plan_target(bound, Mode.RECONFIGURE)
+    assert (kept.status, kept.gpus_used, kept.moves) == (Status.OPTIMAL, 2, 0)
