@@ -1,8 +1,10 @@
 """What a plan leans on that nobody measured, and what it left out: sentences that go with it."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from planner.hardware import Board, Evidence
+from planner.board_evidence import weak_evidence
+from planner.hardware import Board
 from planner.mig.plan import TargetGpu
 from planner.mig.state import State
 from planner.mig_geometry import planning_obstacle
@@ -23,24 +25,17 @@ def notes(state: State, gpus: Sequence[TargetGpu]) -> tuple[str, ...]:
             f"{spelled_count(state.left_out, 'waiting workload')} left out: mode {state.mode.value} only arranges what "
             "runs."
         )
-    for board in _boards_in_use(gpus):
-        found += _cautions(board)
+    for board, names in _boards_in_use(gpus):
+        found += (f"{board.name}: {sentence}" for sentence in weak_evidence(board, names))
     for obstacle in sorted({planning_obstacle(present.gpu.board) or "" for present in state.gpus} - {""}):
         found.append(f"{obstacle} Such GPUs are left as they are.")
     return tuple(dict.fromkeys(found))
 
 
-def _boards_in_use(gpus: Iterable[TargetGpu]) -> list[Board]:
+def _boards_in_use(gpus: Iterable[TargetGpu]) -> list[tuple[Board, list[str]]]:
+    """Boards with the profiles that the plan uses of them."""
     boards = {(gpu.board.name, gpu.board.cautions): gpu.board for gpu in gpus if gpu.instances}
-    return [boards[key] for key in sorted(boards)]
-
-
-def _cautions(board: Board) -> list[str]:
-    weak = [p.name for p in board.profiles if p.evidence_of("placements") is not Evidence.CAPTURED]
-    found = [f"{board.name}: {caution}" for caution in board.cautions]
-    if weak:
-        found.append(
-            f"{board.name}: the placements of {', '.join(weak)} were never printed by such a board, they are those of "
-            "its family; compare `nvidia-smi mig -lgipp` before you cut it."
-        )
-    return found
+    profiles: dict[tuple[str, tuple[str, ...]], set[str]] = defaultdict(set)
+    for gpu in gpus:
+        profiles[gpu.board.name, gpu.board.cautions] |= {instance.profile for instance in gpu.instances}
+    return [(boards[key], sorted(profiles[key])) for key in sorted(boards)]
