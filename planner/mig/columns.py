@@ -22,6 +22,7 @@ class Row:
 
     profile: str
     tenant: str = ""  # an isolated tenant, else empty
+    is_mixed: bool = False  # a unit of several tenants that must not share: no plan can part them
     services: tuple[str, ...] = ()  # services with a spread rule and more than one replica
     compute_instances: tuple[str, ...] = ()  # of a unit of several workloads
     board: str = ""  # the only board it may be served by, else empty
@@ -137,9 +138,7 @@ def single_columns(
     """
     found: list[Column] = []
     for only in ("", *profiles):
-        if only and only not in names:
-            continue
-        position = names.index(only) if only else -1
+        position = names.index(only) if only in names else -1
         for kept in _kept_subsets(units, settings.mode):
             tenants = {units[index].row.tenant for index in kept}
             if any(units[index].profile != only for index in kept) or len(tenants) > 1:
@@ -149,7 +148,7 @@ def single_columns(
             moves = _moves(units, kept)
             if not kept:
                 found.append(Column((), (0,) * len(names), False, moves, "", only))
-                if not only or (units and settings.mode is Mode.COMPACT):
+                if position < 0 or (units and settings.mode is Mode.COMPACT):
                     continue
             table = layout_table(board, (only,))
             for (count,) in table.completions((units[index].profile, units[index].start) for index in kept):

@@ -105,17 +105,20 @@ def fill_pooled(
 
 def hold_reserves(model: Model, open_gpus: Sequence[OpenGpu]) -> None:
     """Keep instances free where a rule asks for it, on GPUs that work anyway before others."""
+    wanted: dict[str, int] = {}
     for reserve in model.state.problem.rules.reserves:
-        missing = reserve.count - sum(
-            instance.profile == reserve.profile and not instance.workloads
+        wanted[reserve.profile] = max(reserve.count, wanted.get(reserve.profile, 0))
+    for profile in sorted(wanted):
+        missing = wanted[profile] - sum(
+            instance.profile == profile and not instance.workloads
             for present in model.state.gpus
             if present.is_frozen
             for instance in present.instances
         )
         for gpu in sorted(open_gpus, key=lambda gpu: not (gpu.kept or gpu.placed)):
-            while missing > 0 and gpu.column.used and gpu.open[reserve.profile]:
-                gpu.open[reserve.profile] -= 1
-                gpu.placed.append((reserve.profile, None))
+            while missing > 0 and gpu.column.used and gpu.open[profile]:
+                gpu.open[profile] -= 1
+                gpu.placed.append((profile, None))
                 missing -= 1
 
 

@@ -22,7 +22,9 @@ def add_classes(model: Model, served: Mapping[Row, tuple[str, ...]], *, split: b
     by_node = rules.survive_node_loss or Spread.NODE in state.spread.values()
     wanted = {profile for profiles in served.values() for profile in profiles}
     wanted |= {reserve.profile for reserve in rules.reserves}
-    wanted |= {kind.profile for present in state.gpus if not present.is_frozen for kind, _ in present.units}
+    for present in state.gpus:  # what cannot move is in demand only where room must be held for it elsewhere
+        if rules.survive_node_loss or not present.is_frozen:
+            wanted |= {kind.profile for kind, _ in present.units}
     tenants = tuple(sorted({row.tenant for row in state.rows} | ({""} if rules.reserves else set()))) or ("",)
     settings = ColumnSettings(mode=state.mode, tenants=tenants, is_plain=not rules.upsizes and not state.spread)
     adding = _Adding(model=model, wanted=frozenset(wanted), settings=settings)
@@ -154,7 +156,8 @@ def _single_nodes(model: Model, wanted: Iterable[str], by_node: bool) -> dict[st
     for nodes in groups.values():
         gpus = by_name[nodes[0]]
         names = set.intersection(*({p.name for p in g.gpu.board.profiles if p.placements} for g in gpus))
-        allowed = {name for name in names if name in set(wanted)}
+        held = {i.profile for present in gpus if present.is_frozen for i in present.instances}
+        allowed = names & (set(wanted) | held)
         may_be_without = True
         for present in gpus:
             if present.is_frozen:

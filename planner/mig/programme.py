@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from planner.mig.columns import Row
 from planner.mig.gpu_classes import add_classes
 from planner.mig.model import Model
-from planner.mig.rule_rows import frozen_conflict, keep_reserves, keep_single, keep_spread, survive_node_loss
+from planner.mig.rule_rows import (
+    frozen_conflict,
+    keep_reserves,
+    keep_single,
+    keep_spread,
+    survive_node_loss,
+    unit_conflict,
+)
 from planner.mig.state import State
 from planner.solve import Programme
 
@@ -19,7 +26,7 @@ from planner.solve import Programme
 def build(state: State, *, split: bool = False) -> Model:
     """The programme of a state: geometry, demand and every rule; with `split` every GPU is a class of its own."""
     model = Model(state=state, programme=Programme())
-    model.impossible = frozen_conflict(state)
+    model.impossible = unit_conflict(state) or frozen_conflict(state)
     served = _served_by(state)
     add_classes(model, served, split=split)
     _add_requests(model, served)

@@ -8,6 +8,19 @@ from planner.mig.problem import Spread
 from planner.mig.state import State
 
 
+def unit_conflict(state: State) -> str | None:
+    """Why one GPU instance alone breaks a rule, as its workloads cannot be parted; None when none does."""
+    for present in state.gpus:
+        for kind, instance in present.units:
+            where = f"{kind.profile} at {kind.start} of {present.gpu.id}"
+            if kind.row.is_mixed:
+                return f"{where} holds work of tenants that must not share a GPU, on compute instances of one instance."
+            ruled = [state.ruled_service[name] for name in instance.workloads if name in state.ruled_service]
+            if len(set(ruled)) < len(ruled):
+                return f"{where} holds replicas that must be spread, on compute instances of one instance."
+    return None
+
+
 def frozen_conflict(state: State) -> str | None:
     """Why what must stay as it is already breaks a rule; None when it does not."""
     seen: Counter[tuple[str, str]] = Counter()
@@ -15,7 +28,7 @@ def frozen_conflict(state: State) -> str | None:
         if not present.is_frozen:
             continue
         tenants = {kind.row.tenant for kind, _ in present.units}
-        if len(tenants) > 1 or any("\n" in tenant for tenant in tenants):
+        if len(tenants) > 1:
             return f"{present.gpu.id} must stay as it is and holds work of tenants that must not share a GPU."
         for service in (service for kind, _ in present.units for service in kind.row.services):
             place = present.gpu.id if state.spread[service] is Spread.GPU else present.gpu.node
@@ -80,7 +93,7 @@ def keep_spread(model: Model) -> None:
 
 def keep_reserves(model: Model) -> None:
     state = model.state
-    for reserve in state.problem.rules.reserves:
+    for reserve in sorted(state.problem.rules.reserves, key=lambda reserve: (reserve.profile, reserve.count)):
         frozen = sum(
             1
             for present in state.gpus

@@ -50,7 +50,8 @@ class State:
     left_out: int  # workloads that wait and that the mode does not place
     spread: Mapping[str, Spread]  # services whose replicas the programme itself keeps apart
     watched: Mapping[str, Spread]  # those that are kept apart when workloads get their places
-    watched_service: Mapping[str, str]  # workload -> its service, where that is watched
+    ruled_service: Mapping[str, str]  # workload -> its service, where a spread rule holds for it
+    watched_service: Mapping[str, str]  # the same, where the service is watched
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -90,6 +91,7 @@ def present_state(problem: Problem, mode: Mode, named: frozenset[str] | None = N
         left_out=len(waiting) - len(placed_now),
         spread=spread,
         watched=watched,
+        ruled_service={w.id: w.service for w in considered if w.service is not None and w.service in rules},
         watched_service={w.id: w.service for w in considered if w.service is not None and w.service in watched},
     )
 
@@ -137,7 +139,8 @@ def _row(
     services = tuple(sorted(w.service for w in workloads if w.service is not None and w.service in spread))
     return Row(
         profile=profile,
-        tenant="\n".join(sorted(tenant or "" for tenant in tenants)),  # of one unit: several never agree with a GPU
+        tenant=min(tenant or "" for tenant in tenants),
+        is_mixed=len(tenants) > 1,
         services=services,
         compute_instances=compute_instances,
         board=board,
