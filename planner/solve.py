@@ -148,7 +148,7 @@ class Programme:
         continuous = np.full(self.variables, highspy.HighsVarType.kContinuous)
         solver.changeColsIntegrality(self.variables, numbers, continuous)
         try:
-            status = self._run(solver, ends_at, stopping)
+            status = self._run(solver, ends_at, stopping, is_whole=False)
             if status in _NO_SOLUTION:
                 return None
             if status != highspy.HighsModelStatus.kOptimal:
@@ -172,6 +172,7 @@ class Programme:
         count = max(_SMALL, 2 * len(self._rows))
         while count < self.variables:
             cheap = relaxed.reduced_costs <= max(order[count - 1], _ROUNDING)
+            count = max(3 * count, 2 * int(cheap.sum()))
             if cheap.mean() > _MOST:
                 return None
             try:
@@ -180,7 +181,6 @@ class Programme:
                 return None
             if found is not None:
                 return found
-            count *= 3
         return None
 
     def _search(
@@ -204,11 +204,15 @@ class Programme:
                 start = highspy.HighsSolution()
                 start.col_value = [float(value) for value in self._last]
                 solver.setSolution(start)
-            status = self._run(solver, ends_at, stopping)
+            status = self._run(solver, ends_at, stopping, is_whole=True)
+            if status in _NO_SOLUTION and among is None:  # said to people, so it is looked at twice: presolve has erred
+                solver.setOptionValue("presolve", "off")
+                status = self._run(solver, ends_at, stopping, is_whole=True)
             if status in _NO_SOLUTION:
                 return None
             return self._solution(solver, cost, status)
         finally:
+            solver.setOptionValue("presolve", "choose")
             if among is not None:
                 solver.changeColsBounds(self.variables, numbers, zeros, upper)
 
@@ -227,13 +231,14 @@ class Programme:
         return Solution(values=values, objective=objective, lower_bound=lower_bound, is_proven=is_proven)
 
     def _run(
-        self, solver: highspy.Highs, ends_at: float, stopping: Callable[[], bool] | None
+        self, solver: highspy.Highs, ends_at: float, stopping: Callable[[], bool] | None, *, is_whole: bool
     ) -> highspy.HighsModelStatus:
         """Solve as it stands; the status."""
         left = ends_at - time.monotonic()
         if left <= 0:
             raise SolverFailed("The time ended before the solver; raise the time limit.")
-        solver.setOptionValue("time_limit", left + solver.getRunTime())
+        # HiGHS counts the time of all its runs against the limit of a linear programme, but not of an integer one.
+        solver.setOptionValue("time_limit", left if is_whole else left + solver.getRunTime())
         for callback in (solver.cbMipInterrupt, solver.cbSimplexInterrupt):
             callback.callbacks.clear()
             if stopping is not None:

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
 
 from planner.errors import PlanContradiction
 from planner.mig.apart import Apart
@@ -115,11 +116,27 @@ def hold_reserves(model: Model, open_gpus: Sequence[OpenGpu]) -> None:
             if present.is_frozen
             for instance in present.instances
         )
-        for gpu in sorted(open_gpus, key=lambda gpu: not (gpu.kept or gpu.placed)):
-            while missing > 0 and gpu.column.used and gpu.open[profile]:
-                gpu.open[profile] -= 1
-                gpu.placed.append((profile, None))
-                missing -= 1
+        there = Counter(gpu.node or gpu.id for gpu in open_gpus for name, _ in gpu.placed if name == profile)
+        there.update(gpu.node or gpu.id for gpu in open_gpus for kept in gpu.kept if kept.profile == profile)
+        able = [
+            (not (gpu.kept or gpu.placed), there[gpu.node or gpu.id], number)
+            for number, gpu in enumerate(open_gpus)
+            if gpu.column.used and gpu.open[profile]
+        ]
+        heapify(able)
+        while missing > 0 and able:  # on the node that has fewest of them, as far as that takes no further GPU
+            is_idle, count, number = heappop(able)
+            gpu = open_gpus[number]
+            now = there[gpu.node or gpu.id]
+            if count < now:
+                heappush(able, (is_idle, now, number))
+                continue
+            gpu.open[profile] -= 1
+            gpu.placed.append((profile, None))
+            there[gpu.node or gpu.id] += 1
+            missing -= 1
+            if gpu.open[profile]:
+                heappush(able, (False, there[gpu.node or gpu.id], number))
 
 
 def hold_for_node_loss(model: Model, open_gpus: Sequence[OpenGpu]) -> None:

@@ -42,6 +42,7 @@ class OpenGpu:
 
 def open_gpus(model: Model, values: Sequence[int]) -> Iterator[OpenGpu]:
     choice_of = _single_choices(model, values)
+    loads: Counter[str] = Counter()  # GPUs in use by node
     for number, gpu_class in enumerate(model.classes):
         ways = deque(
             column for variable, column in gpu_class.variables() for _ in range(values[variable]) if column.used
@@ -53,7 +54,9 @@ def open_gpus(model: Model, values: Sequence[int]) -> Iterator[OpenGpu]:
             continue
         if gpu_class.single is None:
             idle = [c for variable, c in gpu_class.variables() for _ in range(values[variable]) if not c.used]
-            for present, column in zip(gpu_class.gpus, [*ways, *idle], strict=True):
+            gpus = _evenly(gpu_class.gpus, loads) if model.state.problem.evens_nodes else gpu_class.gpus
+            loads.update(present.gpu.node for present in gpus[: len(ways)])
+            for present, column in zip(gpus, [*ways, *idle], strict=True):
                 yield _open(number, gpu_class, present, column, present.gpu.id, present.gpu.node)
             continue
         by_choice: dict[str, deque[Column]] = defaultdict(deque)
@@ -62,6 +65,16 @@ def open_gpus(model: Model, values: Sequence[int]) -> Iterator[OpenGpu]:
         for present in gpu_class.gpus:
             column = by_choice[choice_of[present.gpu.node]].popleft()
             yield _open(number, gpu_class, present, column, present.gpu.id, present.gpu.node)
+
+
+def _evenly(gpus: Sequence[PresentGpu], loads: Counter[str]) -> list[PresentGpu]:
+    """The GPUs in an order in which any beginning of it loads the nodes evenly."""
+    now = Counter(loads)
+    order: list[tuple[int, int, PresentGpu]] = []
+    for present in gpus:
+        order.append((now[present.gpu.node], len(order), present))
+        now[present.gpu.node] += 1
+    return [present for _, _, present in sorted(order, key=lambda entry: entry[:2])]
 
 
 def _elastic_node(model: Model, number: int, gpu_class: GpuClass, position: int, count: int) -> str:

@@ -108,6 +108,7 @@ class Target:
     assumed_gpus: frozenset[str]
     remedies: tuple[Remedy, ...] = ()
     notes: tuple[str, ...] = ()  # what the plan leans on: missing evidence, assumed starts, what a mode left out
+    is_cut_short: bool = False  # the time limit struck before it was known whether everything can be placed
     cost_usd_per_hour: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 

@@ -18,7 +18,7 @@ def notes(state: State, gpus: Sequence[TargetGpu]) -> tuple[str, ...]:
     if assumed:
         found.append(
             f"No source tells where the instances of {spelled_count(assumed, 'GPU')} lie: the plan uses an arrangement "
-            "in which they can exist together, and its first steps compare that with the real one."
+            "in which they can exist together, and compares that with the real one before a GPU is touched."
         )
     if state.left_out:
         found.append(

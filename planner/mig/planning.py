@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from planner.errors import SolverFailed
 from planner.mig.model import Model
 from planner.mig.naming import attempt
+from planner.mig.node_loss import is_large, plan_by_reserves
 from planner.mig.outcome import present_target, solved_target
 from planner.mig.plan import Level, Mode, Status, Target
 from planner.mig.problem import Problem
@@ -22,6 +23,13 @@ _ROUNDING = 1e-6
 
 _SHARE_OF_TIME = 0.6
 """How much of the time that is left one level may use, while another follows."""
+
+NAMED_NODES = 120
+"""GPUs up to which the programme that tells nodes apart is tried for a problem that already has an answer."""
+
+_SHARE_OF_EASING = 0.2
+_EASINGS = 10
+"""How much of it one try at a level's bound may use, and how many there are before the levels are solved in turn."""
 
 
 @dataclass(slots=True)
@@ -57,11 +65,29 @@ def plan_target(
     of unknown start cannot exist together, PlanningCancelled when `stopping` said so.
     """
     began = time.monotonic()
-    target = attempt(problem, mode, lambda model: _planned(model, began + time_limit_s, stopping))
-    is_cut_short = any(entry.limit == "time" for entry in target.unplaced)
-    if explain and target.status is Status.INFEASIBLE and not is_cut_short:
+    ends_at = began + time_limit_s
+    target = _by_reserves(problem, mode, ends_at, stopping) if is_large(problem) else None
+    if target is None or (target.status is not Status.OPTIMAL and len(problem.gpus) <= NAMED_NODES):
+        exact = attempt(problem, mode, lambda model: _planned(model, ends_at, stopping))
+        target = exact if target is None or _is_better(exact, target) else target
+    if explain and target.status is Status.INFEASIBLE and not target.is_cut_short:
         target = _explained(target, problem, mode, began + time_limit_s, stopping)
     return target
+
+
+def _is_better(exact: Target, target: Target) -> bool:
+    """Whether the exact programme got further in its time than the reserves did."""
+    if exact.is_cut_short or (exact.status is Status.INFEASIBLE and not exact.unplaced):
+        return not exact.is_cut_short and bool(target.unplaced)
+    return [level.value for level in exact.levels] <= [level.value for level in target.levels]
+
+
+def _by_reserves(problem: Problem, mode: Mode, ends_at: float, stopping: Stopping | None) -> Target | None:
+    def plan(changed: Problem) -> Target:
+        left = max(0.1, ends_at - time.monotonic())
+        return plan_target(changed, mode, time_limit_s=left, stopping=stopping, explain=False)
+
+    return plan_by_reserves(problem, mode.places_new, plan, ends_at)
 
 
 def _planned(model: Model, ends_at: float, stopping: Stopping | None) -> Target:
@@ -73,7 +99,9 @@ def _planned(model: Model, ends_at: float, stopping: Stopping | None) -> Target:
     except SolverFailed:
         return present_target(model.state, "The time limit struck before a plan was found; raise it.", "time")
     if not is_solved or run.values is None:
-        return present_target(model.state, "The rules cannot be met with everything that runs.", "rules")
+        has_work = any(present.units for present in model.state.gpus)
+        what = "The rules cannot be met with everything that runs." if has_work else "The rules cannot be met."
+        return present_target(model.state, what, "rules")
     realised = realise(model, run.values)
     if model.is_cut_short:
         _distrust_bounds(run)
@@ -146,6 +174,8 @@ def _solve_at_bounds(run: _Run, objectives: Sequence[_Objective]) -> bool:
     """Demand the relaxation's bound of every level but the last, and solve only that; False where this does not hold.
 
     The bound is nearly always reached, and a solution that reaches it is proof enough: one search instead of several.
+    Where it is not reached, the last of these levels (the GPUs) is eased step by step: what was proven to be too little
+    raises its bound, what was not found in time widens its gap.
     """
     *earlier, last = objectives
     rules = run.model.state.problem.rules
@@ -166,7 +196,7 @@ def _solve_at_bounds(run: _Run, objectives: Sequence[_Objective]) -> bool:
             rows.append(run.model.programme.row(objective.cost, at_most=value))
             levels.append(Level(name=objective.name, value=value, lower_bound=value, is_proven=True))
         else:
-            solution = run.minimise(last, _SHARE_OF_TIME)
+            solution, levels[-1] = _eased(run, last, rows[-1], levels[-1])
     except SolverFailed:
         pass
     if solution is None:
@@ -176,6 +206,37 @@ def _solve_at_bounds(run: _Run, objectives: Sequence[_Objective]) -> bool:
     run.values = solution.values
     run.levels = [*levels, _level(last, solution)]
     return True
+
+
+def _eased(run: _Run, last: "_Objective", row: int, level: Level) -> tuple[Solution | None, Level]:
+    """The last objective's solution for the smallest allowance that was found, and the level that goes with it.
+
+    From the bound on the allowance doubles until there is a solution, then the range between is halved while time is
+    left. None when there was no solution within the tries.
+    """
+    bound = low = level.value  # no plan needs less than `bound`; with `low` nothing was found
+    found: tuple[Solution, float] | None = None
+    for tries in range(_EASINGS):
+        allowance = bound if tries == 0 else (low + found[1]) // 2 if found else low + max(1, low - level.value)
+        if found and found[1] - low <= 1:
+            break
+        run.model.programme.limit(row, at_most=allowance)
+        try:
+            solution = run.minimise(last, _SHARE_OF_EASING)
+        except SolverFailed:
+            low = max(low, allowance)
+            continue
+        if solution is not None:
+            found = solution, allowance
+            if allowance <= bound:
+                break
+        else:  # proven to be too little
+            low = max(low, allowance)
+            bound = max(bound, allowance + 1)
+    if found is None:
+        return None, level
+    solution, allowance = found
+    return solution, replace(level, value=allowance, lower_bound=bound, is_proven=bound >= allowance)
 
 
 def _solve_in_turn(run: _Run, objectives: Sequence[_Objective]) -> bool:

@@ -97,7 +97,7 @@ class Upsize:
 class Rules:
     """What a plan must respect beside geometry. `EVERY` in a set stands for all."""
 
-    single_nodes: frozenset[str] = frozenset()  # MIG strategy `single`: one profile on all GPUs of the node, none empty
+    single_nodes: frozenset[str] = frozenset()  # MIG strategy `single`: one profile on all GPUs of the node, or no MIG
     spread: Mapping[str, Spread] = field(default_factory=dict)  # service, or EVERY -> what its replicas do not share
     isolated_tenants: frozenset[str] = frozenset()  # share no GPU with any other tenant, nor with work of none
     reserves: tuple[Reserve, ...] = ()
@@ -143,6 +143,7 @@ class Problem:
     new: tuple[Workload, ...] = ()
     rules: Rules = field(default_factory=Rules)
     prices: Mapping[str, float] = field(default_factory=dict)
+    evens_nodes: bool = False  # among equal plans one that loads the nodes evenly, not one that frees whole nodes
 
     def running_ids(self) -> frozenset[str]:
         """Ids of the workloads that an instance names."""

@@ -126,5 +126,5 @@ def _limit_classes(model: Model) -> None:
             model.impossible = f"{gpu_class.gpus[0].gpu.id} has no layout that respects the rules."
         elif gpu_class.single is None and not gpu_class.is_elastic:
             model.programme.row(everything, at_least=gpu_class.limit, at_most=gpu_class.limit)
-        elif gpu_class.node is not None and gpu_class.single is None:
+        elif gpu_class.single is None:
             model.programme.row(everything, at_most=gpu_class.limit)

@@ -41,8 +41,10 @@ class Limits:
 def remedies_of(target: Target, limits: Limits) -> Target:
     """The target with every smallest set of rules to drop, and the fewest GPUs of each board to add."""
     found = [Remedy(drop_rules=names) for names in _rules_to_drop(limits)]
+    most = len(target.unplaced) + sum(reserve.count for reserve in limits.problem.rules.reserves)
+    most += len(limits.problem.running_ids())  # rules may ask to part what runs, or to hold as much again
     for board in _boards(limits.problem):
-        count = _gpus_to_add(limits, board, max(1, len(target.unplaced)))
+        count = _gpus_to_add(limits, board, max(1, most))
         if count is not None:
             found.append(Remedy(add_gpus=MappingProxyType({board.name: count})))
     return replace(target, remedies=tuple(found))
@@ -55,7 +57,7 @@ def unplaced_of(target: Target, limits: Limits) -> Target:
     for entry in target.unplaced:
         profile = workloads[entry.workload].profile
         if profile not in reasons:
-            reasons[profile] = _reason(target, limits, profile)
+            reasons[profile] = _reason(target, limits, profile, entry)
     return replace(
         target,
         unplaced=tuple(
@@ -66,8 +68,9 @@ def unplaced_of(target: Target, limits: Limits) -> Target:
     )
 
 
-def _reason(target: Target, limits: Limits, profile: str) -> tuple[str, str]:
-    """Why requests for the profile are left out, as a sentence and as a word."""
+def _reason(target: Target, limits: Limits, profile: str, entry: Unplaced) -> tuple[str, str]:
+    """Why requests for the profile are left out, as a sentence and as a word; `entry` is what the planner said."""
+    why, is_ruled_out = entry.reason, entry.limit == "rules"
     problem = limits.problem
     touchable = [gpu for gpu in problem.gpus if not problem.rules.is_untouchable(gpu) and not gpu.occupied_whole]
     able = [gpu for gpu in touchable if _has(gpu.board, profile)]
@@ -76,7 +79,9 @@ def _reason(target: Target, limits: Limits, profile: str) -> tuple[str, str]:
     drops = [remedy.drop_rules for remedy in target.remedies if remedy.drop_rules]
     if drops:
         names = " and ".join(drops[0])
-        return f"{profile} fits on {spelled_count(len(able), 'GPU')} only without the rule {names}.", drops[0][0]
+        return f"{profile} has its place only without the rule {names}.", drops[0][0]
+    if is_ruled_out:
+        return why, "rules"
     stays = limits.mode in (Mode.INITIAL, Mode.ADD_WITHOUT_MOVES) and problem.running_ids()
     if stays and limits.is_time_left and replace(limits, mode=Mode.ADD).fits(problem):
         return f"The free room is scattered: {profile} fits if running workloads may move.", MOVES
@@ -85,7 +90,7 @@ def _reason(target: Target, limits: Limits, profile: str) -> tuple[str, str]:
     if more:
         spelled = " or ".join(f"{count} more {board}" for add in more for board, count in add.items())
         suffix = f" Everything fits with {spelled}."
-    return f"The {spelled_count(len(able), 'GPU')} that could hold {profile} have no room for it.{suffix}", "gpus"
+    return f"{spelled_count(len(able), 'GPU')} could hold {profile}, without room for it now.{suffix}", "gpus"
 
 
 def _has(board: Board, profile: str) -> bool:
