@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpufleet.clear_errors import clear_errors
+from gpufleet.clear_errors import clear_errors, run_app
 from gpufleet.errors import ConfigurationError, ShellError
 from gpufleet.mig_plan_commands import mig_app
 from gpufleet.window import WINDOW_HELP, parse_window
@@ -301,4 +301,4 @@ def _log_to_stderr(*, quiet: bool = False) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    run_app(app)

@@ -4,6 +4,8 @@ ShellError                  every message says what, why and what to do; the com
 +-- ConfigurationError      the configuration file cannot be used; lists every problem at once
 +-- SecretUnavailable       a secret is named but cannot be read
 +-- ProcessFailed           a part of `gpufleet run` ended on its own
++-- OutputFailed            stdout cannot be written
+    +-- OutputClosed        whoever read it, such as `head`, has enough; nothing is printed
 """
 
 
@@ -27,3 +29,11 @@ class SecretUnavailable(ShellError):
 
 class ProcessFailed(ShellError):
     """A part of `gpufleet run` ended on its own."""
+
+
+class OutputFailed(ShellError):
+    """Stdout cannot be written."""
+
+
+class OutputClosed(OutputFailed):
+    """Whoever read stdout no longer does; nothing to complain about."""

@@ -2,9 +2,11 @@
 
 import gc
 import math
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ import typer
 from gpufleet.clear_errors import clear_errors
 from gpufleet.errors import ShellError
 from gpufleet.mig_commands import JsonOption, mig_app
+from planner.errors import PlanningCancelled
 from planner.mig.exports import Format, export
 from planner.mig.plan import Mode, Status
 
@@ -70,7 +73,8 @@ def plan(
         from planner.mig.planning import plan_target
 
         start = time.perf_counter()
-        target = plan_target(read, mode or default_mode(read), time_limit_s=time_limit)
+        with _until_interrupted() as stopping:
+            target = plan_target(read, mode or default_mode(read), time_limit_s=time_limit, stopping=stopping)
         seconds["plan"] = time.perf_counter() - start
         start = time.perf_counter()
         change = change_plan(read, target)
@@ -102,7 +106,8 @@ def frontier_command(problem: ProblemOption, time_limit: TimeLimitOption = 60.0,
         read = _read_problem(problem)
         from planner.mig.frontier import frontier
 
-        points = frontier(read, time_limit_s=time_limit)
+        with _until_interrupted() as stopping:
+            points = frontier(read, time_limit_s=time_limit, stopping=stopping)
         seconds = {"total": time.perf_counter() - began}
     if as_json:
         rows = [
@@ -131,11 +136,19 @@ def export_command(
         typer.Option("--output", metavar="PATH", help="A file; for formats of several files a new or empty folder."),
     ] = None,
 ) -> None:
-    """Write a plan in the form that mig-parted, the GPU Operator, nvidia-smi or a program of your own takes."""
+    """Write a plan in the form that mig-parted, the GPU Operator, nvidia-smi or a program of your own takes.
+
+    Its steps and its rollback are run on the simulated driver first; what `gpufleet mig replay` refuses is not written.
+    """
+    from gpufleet import mig_replay
     from planner.mig.plan_file import SIZE_LIMIT_BYTES, read_plan
 
-    stored = read_plan(_read(plan_file, SIZE_LIMIT_BYTES, "plan"))
-    files = export(to, stored.problem, stored.change)
+    with _few_collections():
+        stored = read_plan(_read(plan_file, SIZE_LIMIT_BYTES, "plan"))
+        refusal = mig_replay.replay_both_ways(stored).refusal
+        if refusal is not None:
+            raise ShellError(f"the plan is not exported, as `gpufleet mig replay` refuses it: {refusal}")
+        files = export(to, stored.problem, stored.change)
     if to.is_one_file:
         text = next(iter(files.values()))
         if output is None:
@@ -225,7 +238,7 @@ def _write_all(folder: Path, files: Mapping[str, str]) -> None:
         raise ShellError(f"the folder {str(folder)!r} cannot be used: {error.strerror}.") from error
     for name, text in files.items():
         _write(folder / name, text.encode())
-    typer.echo(f"{len(files)} files written to {folder}.")
+    typer.echo(f"{len(files)} files written to {folder}; the simulated driver took every step of the plan.")
 
 
 def _check_time_limit(seconds: float) -> None:
@@ -242,6 +255,29 @@ def _json_bytes(document: Mapping[str, Any], indent: int | None = None) -> bytes
 
 def _print_json(document: Mapping[str, Any]) -> None:
     typer.echo(_json_bytes(document, indent=2))
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, for the solver to ask: no exception gets through it. A second one ends it at once."""
+    is_interrupted = False
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    catches = threading.current_thread() is threading.main_thread()  # elsewhere no handler can be set
+    before = signal.signal(signal.SIGINT, interrupt) if catches else None
+    try:
+        yield lambda: is_interrupted
+    except PlanningCancelled as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if catches:
+            signal.signal(signal.SIGINT, before)
+    if is_interrupted:  # after the solver last asked
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """How `gpufleet mig boards` and `gpufleet mig layouts` answer people in a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -9,7 +9,7 @@ from dashboard.formatting import ABSENT, bytes_text, number
 from gpufleet.text_output import literal, new_console, new_table
 from planner.hardware import Board, Evidence, Profile
 from planner.mig_exceptions import exclusion_sentence
-from planner.mig_geometry import planning_obstacle
+from planner.mig_geometry import media_exclusions, planning_obstacle
 
 
 def print_boards(boards: Sequence[Board]) -> None:
@@ -76,9 +76,22 @@ def _print_board(console: Console, board: Board) -> None:
     obstacle = planning_obstacle(board)
     for sentence in (*board.cautions, *board.notes, *([obstacle] if obstacle else ())):
         console.print(f"  note: {literal(sentence)}")
+    for sentence in _media_exclusions(board):
+        console.print(f"  excluded: {literal(sentence)}")
     for exclusion in board.conditional_exclusions:
         console.print(f"  exception: {literal(exclusion_sentence(board, exclusion))}")
     console.print()
+
+
+def _media_exclusions(board: Board) -> Iterator[str]:
+    """Who cannot stand beside whom because of media engines, each pair once: those that exclude most come first."""
+    excluded = {profile.name: media_exclusions(board, profile) for profile in board.profiles}
+    told: set[str] = set()
+    for name, others in sorted(excluded.items(), key=lambda item: -len(item[1])):
+        told.add(name)
+        left = [other for other in others if other not in told]
+        if left:
+            yield f"{name} cannot exist beside {', '.join(left)}: they claim the same media engines."
 
 
 def _weak(profile: Profile) -> str:

@@ -21,6 +21,7 @@ def caveats(board: Board, work: BoardWork, packing: Packing) -> tuple[str, ...]:
         *_bases(work),
         *_unseen_processes(work),
         *board.cautions,
+        *_unknown_capacity(board),
         *_evidence(board, work),
         *_acting(board, work),
     )
@@ -96,6 +97,15 @@ def _unseen_processes(work: BoardWork) -> Iterator[str]:
         )
     if any(item.spans_gpus for item in work.placed):
         yield "Pods that hold several GPUs need them on one node; the proposal counts GPUs, not nodes."
+
+
+def _unknown_capacity(board: Board) -> Iterator[str]:
+    """What the board's cautions mean for the advice, which takes nothing that is not known to be enough."""
+    unknown = [profile.name for profile in board.profiles if profile.memory_bytes is None or profile.sm_count is None]
+    if unknown and len(unknown) == len(board.profiles):
+        yield f"As no profile of {board.name} is known to be enough, every device keeps the profile it has."
+    elif unknown:
+        yield f"Nothing is moved onto {', '.join(unknown)}, as they are not known to be enough."
 
 
 def _evidence(board: Board, work: BoardWork) -> Iterator[str]:

@@ -27,6 +27,11 @@ def planning_obstacle(board: Board) -> str | None:
     return None
 
 
+def media_exclusions(board: Board, profile: Profile) -> tuple[str, ...]:
+    """The other profiles of the board that cannot exist beside it wherever they lie, as both claim media engines."""
+    return tuple(other.name for other in board.profiles if other != profile and _media_conflict(profile, other))
+
+
 def ordered(instances: Iterable[PlacedInstance]) -> Layout:
     """The instances in the order of every `Layout`: by start, then by profile name."""
     return tuple(sorted(instances, key=lambda instance: (instance.placement.start, instance.profile)))

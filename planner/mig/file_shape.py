@@ -4,11 +4,13 @@ Limits keep hostile input harmless: long lists stop at their first mistake while
 through item by item only to name several.
 """
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from planner.errors import InvalidFile
@@ -27,6 +29,17 @@ class Row(BaseModel):
     """Base of every object of a file: keys it does not know are refused, and so is every value of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _whole(value: object) -> object:
+    """`true` and `1.0` equal 1 and are no version."""
+    if type(value) is not int and value == 1:
+        raise ValueError("must be 1")
+    return value
+
+
+Version = Annotated[Literal[1], BeforeValidator(_whole)]
+"""The one version of both formats."""
 
 
 class Mistakes:
@@ -53,9 +66,27 @@ def read_json(model: type[M], text: bytes | str, kind: type[InvalidFile]) -> M:
     raw = text.encode("utf-8", errors="surrogatepass") if isinstance(text, str) else text
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        return model.model_validate_json(raw)
+        found = model.model_validate_json(raw)
     except ValidationError as error:
         _refuse(model, raw, error, kind)
+    check_keys(raw.decode(), kind)
+    return found
+
+
+def check_keys(text: str, kind: type[InvalidFile]) -> None:
+    """Raises `kind` where one object has a key twice: pydantic, like most readers, takes the last in silence."""
+
+    def once(pairs: list[tuple[str, Any]]) -> None:
+        if len(dict(pairs)) != len(pairs):
+            raise _Repeated
+
+    try:
+        json.loads(text, object_pairs_hook=once, parse_int=str)  # nothing is built: a tenth of the reading
+    except _Repeated:
+        mistakes = Mistakes(kind)
+        for place in _repeated_keys(json.loads(text, object_pairs_hook=_Pairs, parse_int=str)):
+            mistakes.add(place, "is given twice; keep one.")
+        mistakes.raise_if_any()
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -75,6 +106,28 @@ def _refuse(model: type[BaseModel], raw: bytes, error: ValidationError, kind: ty
         mistakes.add(_place(detail["loc"]), _sentence(detail, model))
     mistakes.raise_if_any()
     raise AssertionError("pydantic refused what it accepted item by item") from error
+
+
+class _Repeated(Exception):
+    """A key comes twice in one object."""
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as it is written: all its keys, in order."""
+
+
+def _repeated_keys(value: Any, at: tuple[int | str, ...] = ()) -> Iterator[str]:
+    """The places of keys that the same object had before."""
+    if isinstance(value, _Pairs):
+        times: Counter[str] = Counter()
+        for key, inner in value:
+            times[key] += 1
+            if times[key] == 2:
+                yield _place((*at, key))
+            yield from _repeated_keys(inner, (*at, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _repeated_keys(inner, (*at, index))
 
 
 def _all_details(model: type[BaseModel], raw: bytes, details: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:

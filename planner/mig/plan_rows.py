@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import FailFast, Field
 
-from planner.mig.file_shape import Row
+from planner.mig.file_shape import Row, Version
 from planner.mig.problem_rows import Name, ProblemRow
 
 _Start = Annotated[int, Field(ge=0, le=255)]
@@ -94,7 +94,7 @@ class RemedyRow(Row):
 class PlanRow(Row):
     """The whole file."""
 
-    version: Literal[1]
+    version: Version
     status: Literal["optimal", "feasible", "infeasible"]
     mode: Literal["initial", "compact", "reconfigure", "add", "add-without-moves"]
     gpus_used: _Count

@@ -133,7 +133,9 @@ def _gpus_bound(run: _Run) -> int:
     if run.model.is_cut_short:
         return 0
     try:
-        relaxed = run.model.programme.relaxed_minimum(run.model.gpus(), time_limit_s=run.seconds_left())
+        relaxed = run.model.programme.relaxed_minimum(
+            run.model.gpus(), time_limit_s=run.seconds_left(), stopping=run.stopping
+        )
     except SolverFailed:
         return 0
     return math.ceil((relaxed or 0.0) - _ROUNDING)

@@ -9,7 +9,7 @@ from planner.compute_instances import find_compute_profile, why_illegal_compute
 from planner.errors import IllegalLayout, UnknownBoard, UnknownProfile
 from planner.hardware import Board, PlacedInstance
 from planner.mig.file_shape import Mistakes, nearest, shortened
-from planner.mig_exceptions import board_under
+from planner.mig_exceptions import board_under, driver_numbers
 from planner.mig_geometry import assume_arrangement, planning_obstacle, why_illegal
 
 _COMPUTE_INSTANCE = re.compile(r"\s*(mig[- ])?\d+c\.", re.IGNORECASE)
@@ -23,14 +23,19 @@ class Boards:
         self._catalog: Catalog = load_catalog()
         self._known: dict[tuple[str, str | None, str | None], Board | None] = {}
         self._usable: dict[str, Board] = {}
+        self._drivers: set[str] = set()
         self._spelled: dict[str, str | None] = {}
         self._profiles: dict[tuple[int, str], str | None] = {}
         self._layouts: dict[tuple[int, tuple[tuple[str, int | None], ...]], str | None] = {}
         self._compute: dict[tuple[int, str, tuple[str, ...]], tuple[str, ...]] = {}
 
-    def names(self) -> tuple[str, ...]:
-        """Catalogue ids of all boards seen so far."""
-        return tuple(dict.fromkeys(board.name for board in self._known.values() if board is not None))
+    def check_driver(self, place: str, driver: str | None) -> None:
+        """Whether the version can be read; one that cannot is said where it comes first."""
+        if driver is not None and driver not in self._drivers:
+            self._drivers.add(driver)
+            if driver_numbers(driver) is None:
+                sentence = f"{shortened(driver)} is no driver version; give it as nvidia-smi does, like 535.104.05."
+                self._mistakes.add(place, sentence)
 
     def board(self, place: str, name: str, driver: str | None, product: str | None) -> Board | None:
         """The board as its driver allows it."""

@@ -42,7 +42,7 @@ class _Reader:
     def problem(self, row: ProblemRow) -> Problem:
         gpus = self._gpus(row.gpus)
         elastic = self._elastic(row)
-        if not self.boards.names() and (row.workloads or row.new):
+        if not row.gpus and row.elastic is None and (row.workloads or row.new):
             self.mistakes.add("", "it has requests and no GPU; list `gpus`, or name a board in `elastic`.")
         self.mistakes.raise_if_any()  # a board that is not known would make every profile unknown too
         workloads = self._workloads("workloads", row.workloads)
@@ -71,6 +71,7 @@ class _Reader:
             if row.index is not None and indexes.setdefault((row.node, row.index), number) != number:
                 other = indexes[row.node, row.index]
                 self.mistakes.add(f"{place}.index", f"gpus[{other}] of the same node has the index {row.index} too.")
+            self.boards.check_driver(f"{place}.driver", row.driver)
             board = self.boards.board(f"{place}.board", row.board, row.driver, row.product)
             if board is None:
                 continue
@@ -127,6 +128,7 @@ class _Reader:
         if (row.elastic.board is None) == (row.elastic.boards is None):
             self.mistakes.add("elastic", "give either `board` or `boards`.")
             return None
+        self.boards.check_driver("elastic.driver", row.elastic.driver)
         names = row.elastic.boards if row.elastic.boards is not None else [row.elastic.board or ""]
         found: dict[str, Board] = {}
         for index, name in enumerate(names):

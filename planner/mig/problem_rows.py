@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import FailFast, Field
 
-from planner.mig.file_shape import Row
+from planner.mig.file_shape import Row, Version
 
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -94,7 +94,7 @@ class RulesRow(Row):
 class ProblemRow(Row):
     """The whole file."""
 
-    version: Literal[1]
+    version: Version
     gpus: Annotated[list[GpuRow], FailFast()] = Field(default_factory=list)
     elastic: ElasticRow | None = None
     workloads: Annotated[list[WorkloadRow], FailFast()] = Field(default_factory=list)

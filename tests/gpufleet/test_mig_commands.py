@@ -70,6 +70,17 @@ def test_boards_tells_people_placements_evidence_cautions_and_exceptions() -> No
     assert "Without MIG: T4, L4" in printed
 
 
+def test_boards_say_which_profiles_exclude_each_other_wherever_they_lie() -> None:
+    (a30,) = document("boards", "A30")["boards"]
+    excludes = {one["profile"]: one["excludes"] for one in a30["profiles"] if one["excludes"]}
+    assert excludes == {"1g.6gb+me": ["2g.12gb+me"], "2g.12gb+me": ["1g.6gb+me"]}
+    assert "excluded: 1g.6gb+me cannot exist beside 2g.12gb+me: they claim" in run("boards", "A30").stdout
+    (rtx,) = document("boards", "RTX-PRO-6000-96GB")["boards"]
+    everything = next(one["excludes"] for one in rtx["profiles"] if one["profile"] == "1g.24gb+me.all")
+    assert "2g.48gb+me.all" in everything
+    assert not [name for name in everything if name.endswith("-me")]
+
+
 def test_one_board_can_be_asked_for_by_the_name_its_driver_prints() -> None:
     (board,) = document("boards", "NVIDIA H100 80GB HBM3")["boards"]
     assert board["board"] == "H100-80GB-SXM"

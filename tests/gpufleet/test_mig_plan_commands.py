@@ -1,6 +1,7 @@
 """`gpufleet mig plan`, `export` and `replay`: the whole road from a problem file, and every way to get it wrong."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from gpufleet.cli import app
 from gpufleet.mig_plan_commands import default_mode
+from planner.mig.exports import Format
 from planner.mig.plan import Mode
 from planner.mig.problem_file import SIZE_LIMIT_BYTES, read_problem
 
@@ -122,6 +124,60 @@ def test_replay_finds_a_plan_that_a_driver_refuses(plan_file: Path, write: Any) 
     assert document["ends_in_target"]
     assert not document["ends_where_it_began"]
     assert "rollback does not end where" in document["refusal"]
+
+
+def test_no_export_of_a_plan_that_replay_refuses(plan_file: Path, write: Any, tmp_path: Path) -> None:
+    plan = json.loads(plan_file.read_text())
+    for wrong in (
+        dict(plan, steps=[step for step in plan["steps"] if step["action"] != "create"]),
+        dict(plan, steps=plan["steps"][:1]),
+        dict(plan, rollback=[]),
+        dict(plan, max_down=1),
+    ):
+        for to in Format:
+            answer = run("export", write(wrong, "wrong.json"), "--format", to.value, "--output", tmp_path / "out")
+            assert answer.exit_code == 2
+            assert "the plan is not exported, as `gpufleet mig replay` refuses it: " in answer.stderr
+    assert not (tmp_path / "out").exists()
+    written = run("export", plan_file, "--format", "nvidia-smi", "--output", tmp_path / "out")
+    assert "the simulated driver took every step" in written.stdout
+
+
+SLOW = """
+import sys, time
+from planner.errors import PlanningCancelled
+import planner.mig.planning, planner.mig.frontier
+def slow(*arguments, stopping, **more):
+    print("solving", flush=True)
+    ends_at = time.monotonic() + 30
+    while time.monotonic() < ends_at:
+        try:
+            time.sleep(0.02)
+        except BaseException:  # as the solver does, through which no exception gets
+            pass
+        if stopping():
+            raise PlanningCancelled("The planning was cancelled.")
+planner.mig.planning.plan_target = planner.mig.frontier.frontier = slow
+from gpufleet.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("command", ["plan", "frontier"])
+def test_ctrl_c_ends_the_solver_with_a_sentence(write: Any, command: str) -> None:
+    arguments = [sys.executable, "-c", SLOW, "mig", command, "--problem", str(write(RUNNING))]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "solving\n"
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=20)
+    assert (process.returncode, printed, said) == (130, "", "gpufleet: interrupted.\n")
+
+
+def test_ctrl_c_is_what_it_was_after_the_planning(write: Any) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    assert run("plan", "--problem", write(EMPTY)).exit_code == 0
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_what_cannot_be_placed_is_told_and_the_exit_code_says_so(write: Any, tmp_path: Path) -> None:

@@ -269,10 +269,14 @@ def test_weak_evidence_and_board_cautions_are_caveats(build: SimpleNamespace, ca
     board = only(advise(build.fleet(build.gpu(b200, 0, build.serving(10, sm=0.05)))))
     assert any("-lgipp" in caveat for caveat in board.caveats)
     assert set(b200.cautions) <= set(board.caveats)
+    assert "Nothing is moved onto 3g.90gb, 4g.90gb, 7g.180gb, as they are not known to be enough." in board.caveats
     a100 = only(advise(build.fleet(build.gpu(catalog.board("A100-40GB"), 0, build.serving(3, sm=0.05)))))
     assert not any("-lgipp" in caveat for caveat in a100.caveats)
     assert any("resets the GPU" in caveat for caveat in a100.caveats)
     assert not any("resets the GPU" in caveat for caveat in board.caveats)
+    assert not any("known to be enough" in caveat for caveat in a100.caveats)
+    h20 = only(advise(build.fleet(build.gpu(catalog.board("H20-141GB"), 0, build.serving(3, sm=0.05)))))
+    assert any("every device keeps the profile it has" in caveat for caveat in h20.caveats)
 
 
 def test_an_idle_fleet_needs_no_gpu(build: SimpleNamespace, catalog: Catalog) -> None:

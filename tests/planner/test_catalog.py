@@ -174,3 +174,10 @@ def test_a_broken_catalogue_names_its_file_and_row(
     (folder / file).write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(CatalogError, match=complaint):
         read_catalog(folder)
+
+
+def test_cautions_state_what_is_not_known_and_not_what_an_advice_makes_of_it(catalog: Catalog) -> None:
+    for board in catalog.boards:
+        for caution in board.cautions:
+            assert " moved onto" not in caution
+            assert "keeps the profile" not in caution

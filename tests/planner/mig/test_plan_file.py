@@ -127,6 +127,69 @@ def test_a_plan_that_contradicts_itself_is_refused(tamper: Tamper, said: str) ->
     assert said in str(caught.value)
 
 
+def _lose(plan: dict[str, Any], name: str) -> None:
+    """Take a workload out of everything that names it."""
+    for layout in plan["layouts"]:
+        for one in layout["instances"]:
+            one["workloads"] = [workload for workload in one["workloads"] if workload != name]
+    for key in ("placements", "steps", "rollback", "unplaced"):
+        plan[key] = [row for row in plan[key] if row.get("workload") != name]
+
+
+@pytest.mark.parametrize(
+    ("name", "tamper", "said"),
+    [
+        ("cramped", lambda plan: _lose(plan, "blue-0"), "layouts: workload 'blue-0' runs, and is on no instance"),
+        ("too much", lambda plan: _lose(plan, "big"), "workload 'big' is neither on an instance nor in `unplaced`"),
+        ("growing", lambda plan: _lose(plan, "n3"), "workload 'n3' is neither on an instance nor"),
+        ("growing", lambda plan: plan["unplaced"].append(_unplaced("n3")), "'n3' is both on an instance and in"),
+        ("cramped", lambda plan: plan["unplaced"].append(_unplaced("big")), "mode reconfigure places nothing new"),
+        ("cramped", lambda plan: plan["unplaced"].append(_unplaced("red-0")), "'red-0' runs, and is on no instance or"),
+        ("too much", lambda plan: plan["unplaced"].append(_unplaced("big")), "unplaced[1].workload: 'big' is listed"),
+        ("too much", lambda plan: plan["unplaced"].append(_unplaced("stranger")), "no workload 'stranger'"),
+        ("cramped", lambda plan: plan.update(gpus_used=77), "gpus_used: is 77, and the layouts use 2"),
+        ("spread out", lambda plan: plan.update(gpus_lower_bound=9), "below its lower bound of 9"),
+        ("cramped", lambda plan: plan.update(moves=0, moves_lower_bound=0), "moves: is 0, and the layouts take"),
+        ("cramped", lambda plan: plan.update(moves_lower_bound=99), "below its lower bound of 99"),
+        (
+            "cramped",
+            lambda plan: plan["levels"][1].update(lower_bound=7),
+            "levels[1]: its value 2 is below its bound 7",
+        ),
+        ("cramped", lambda plan: plan["levels"][0].update(value=5), "levels[0]: its value is 5, and the plan has 0"),
+        ("too much", lambda plan: plan.update(status="optimal"), "status: is optimal, and `unplaced` is not empty"),
+        ("cramped", lambda plan: plan["problem"]["rules"].update(max_moves=1), "more than the 1 of `max_moves`"),
+        ("cramped", lambda plan: plan.update(mode="add-without-moves"), "mode add-without-moves moves nothing"),
+        ("spread out", lambda plan: plan["problem"].update(rules={"untouchable_gpus": ["g0"]}), "'g0' is to stay as"),
+        (
+            "spread out",
+            lambda plan: plan["problem"]["workloads"][0].update(pinned=True),
+            "'w0' is pinned to GPU 'g0' at 0",
+        ),
+        (
+            "spread out",
+            lambda plan: _first(plan, "check").update(gpu="g5", node="c", action="enable-mig"),
+            "'g5' is to",
+        ),
+        ("cramped", lambda plan: plan.update(version=1.0), "version: must be 1, not 1.0"),
+    ],
+)
+def test_a_plan_that_leaves_something_out_or_counts_wrongly_is_refused(name: str, tamper: Tamper, said: str) -> None:
+    plan = document(name)
+    tamper(plan)
+    with pytest.raises(InvalidPlan) as caught:
+        read_plan(json.dumps(plan))
+    assert said in str(caught.value)
+
+
+def test_a_key_that_comes_twice_is_named_with_its_place() -> None:
+    text = json.dumps(document("cramped"))
+    with pytest.raises(InvalidPlan, match=r"moves: is given twice; keep one\."):
+        read_plan(text.replace('"moves": ', '"moves": 0, "moves": ', 1))
+    with pytest.raises(InvalidPlan, match=r"problem\.gpus\[0\]\.id: is given twice"):
+        read_plan(text.replace('"gpus": [{"id"', '"gpus": [{"id": "x", "id"', 1))
+
+
 def test_the_problem_inside_is_checked_like_any() -> None:
     plan = document("cramped")
     plan["problem"]["gpus"][0]["board"] = "A100"
@@ -147,3 +210,7 @@ def test_hostile_text_is_refused_with_a_sentence(text: bytes) -> None:
 def _first(plan: dict[str, Any], action: str) -> dict[str, Any]:
     found: dict[str, Any] = next(step for step in plan["steps"] if step["action"] == action)
     return found
+
+
+def _unplaced(workload: str) -> dict[str, str]:
+    return {"workload": workload, "reason": "There is no room.", "limit": "gpus"}

@@ -1,6 +1,7 @@
 """The problem file: what it means, that it can be written back, and what is said about one that is wrong."""
 
 import json
+import time
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import assume, given, settings
 
 from planner.catalog import load_catalog
 from planner.errors import InvalidProblem
-from planner.mig.file_shape import MAX_MISTAKES
+from planner.mig.file_shape import MAX_MISTAKES, check_keys
 from planner.mig.problem import EVERY, Problem, Reserve, RunningInstance, Spread, Upsize, Workload
 from planner.mig.problem_file import SIZE_LIMIT_BYTES, problem_document, read_problem
 from planner.mig.rule_conflicts import rule_conflicts
@@ -203,6 +204,8 @@ def test_what_is_written_of_a_full_file_reads_as_the_same_problem() -> None:
     ("path", "value", "place", "said"),
     [
         ("version", 2, "version", "must be 1, not 2"),
+        ("version", True, "version", "must be 1, not true"),
+        ("version", 1.0, "version", "must be 1, not 1.0"),
         ("version", ..., "version", "is missing"),
         ("gpu", [], "gpu", "is no key of this format. Nearest: 'gpus'"),
         ("gpus.0.nodes", "a", "gpus[0].nodes", "Nearest: 'node'"),
@@ -227,6 +230,8 @@ def test_what_is_written_of_a_full_file_reads_as_the_same_problem() -> None:
         ("gpus.0.instances.0.workload", "part-1", "gpus[1].instances[0].workload", "gpus[0].instances[0] already"),
         ("gpus.0.instances.0.workload", "waits", "gpus[0].instances[0].workload", "`upsize` rule from 1g.5gb to 3g"),
         ("gpus.0.mig_enabled", False, "gpus[0].mig_enabled", "is in MIG mode"),
+        ("gpus.0.driver", "abc", "gpus[0].driver", "'abc' is no driver version; give it as nvidia-smi does"),
+        ("elastic.driver", "535-", "elastic.driver", "is no driver version"),
         ("gpus.0.index", -1, "gpus[0].index", "greater than or equal"),
         ("gpus.1.id", "g0", "gpus[1].id", "the id of gpus[0] too"),
         ("gpus.1.instances.0.workload", "waits", "gpus[1].instances[0].workload", "in the compute instance"),
@@ -292,6 +297,43 @@ def test_two_gpus_of_a_node_with_one_index() -> None:
 
 def test_requests_without_any_gpu() -> None:
     assert "no GPU" in mistakes({"version": 1, "workloads": [{"id": "w", "profile": "1g.5gb"}]})[0]
+
+
+def test_an_unknown_board_is_one_mistake() -> None:
+    gpu = {"id": "g", "node": "n", "board": "A1OO-40GB"}
+    document = {"version": 1, "gpus": [gpu], "workloads": [{"id": "w", "profile": "1g.5gb"}]}
+    assert [mistake.split(":")[0] for mistake in mistakes(document)] == ["gpus[0].board"]
+    document = {"version": 1, "elastic": {"boards": ["A1OO"]}, "workloads": document["workloads"]}
+    assert [mistake.split(":")[0] for mistake in mistakes(document)] == ["elastic.boards[0]"]
+
+
+def test_a_driver_that_is_none_is_said_once() -> None:
+    gpus = [{"id": f"g{number}", "node": "n", "board": "A30", "driver": "abc"} for number in range(50)]
+    assert len(mistakes({"version": 1, "gpus": gpus})) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ('{"version": 1, "new": [], "new": []}', ["new"]),
+        ('{"version": 1, "version": 1, "prices": {"A30": 1, "A30": 2, "A30": 3}}', ["version", "prices.A30"]),
+        ('{"version": 1, "elastic": {"board": "A30", "board": "T4"}}', ["elastic.board"]),
+        ('{"version": 1, "new": [{"profile": "1g.6gb", "id": "b", "\\u0069d": "b"}]}', ["new[0].id"]),
+    ],
+)
+def test_a_key_that_comes_twice_in_one_object_is_named_with_its_place(text: str, places: list[str]) -> None:
+    with pytest.raises(InvalidProblem) as caught:
+        read_problem(text)
+    assert list(caught.value.mistakes) == [f"{place}: is given twice; keep one." for place in places]
+
+
+def test_looking_for_keys_that_come_twice_takes_no_time() -> None:
+    gpus = [{"id": f"g{n}", "node": f"n{n}", "board": "A30", "instances": []} for n in range(60_000)]
+    text = json.dumps({"version": 1, "gpus": gpus})
+    assert len(text) > 4 * 10**6
+    began = time.process_time()
+    check_keys(text, InvalidProblem)
+    assert time.process_time() - began < 0.3
 
 
 def test_an_instance_on_a_board_that_cannot_be_cut() -> None:
