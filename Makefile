@@ -39,6 +39,8 @@ docs: install
 bench: install
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.mig_planning
+	@if [ -d ../shared/reference/memory ]; then $(BIN)/python -m benchmarks.memory_model; \
+	else echo "No recorded runs of engines beside the project: the memory model is not scored."; fi
 
 # Only what is missing is installed; without root or sudo the tests that need it say so and are skipped.
 system-packages:

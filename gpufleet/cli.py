@@ -15,6 +15,7 @@ import typer
 
 from gpufleet.clear_errors import clear_errors, run_app
 from gpufleet.errors import ConfigurationError, ShellError
+from gpufleet.memory_commands import memory_app
 from gpufleet.mig_plan_commands import mig_app
 from gpufleet.window import WINDOW_HELP, parse_window
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 report_app = typer.Typer(help="Scheduled reports.", no_args_is_help=True)
 app.add_typer(report_app, name="report")
 app.add_typer(mig_app, name="mig")
+app.add_typer(memory_app, name="memory")
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help=f"Configuration file; {DEFAULT_FILE} in this folder by default.")
