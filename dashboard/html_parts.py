@@ -86,6 +86,12 @@ def what_if_part(name: str, /, **values: object) -> str:
     return f'<div class="gf">{macro(**values)}</div>'
 
 
+def will_it_fit_part(name: str, /, **values: object) -> str:
+    """One macro of `will_it_fit_parts.html.j2`, rendered like those of every page."""
+    macro = getattr(environment().get_template("will_it_fit_parts.html.j2").module, name)
+    return f'<div class="gf">{macro(**values)}</div>'
+
+
 def render(template: str, values: Mapping[str, object]) -> str:
     """A whole template."""
     return environment().get_template(template).render(**values)

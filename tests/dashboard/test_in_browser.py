@@ -15,12 +15,12 @@ from tests.dashboard.fleets import HOSTILE
 
 pytestmark = pytest.mark.xdist_group("browser")  # one server and one browser for all of them
 
-VIEWS = {"overview": "", "gpus": "gpus", "mig_advice": "mig_advice", "what_if": "what_if"}
+VIEWS = {"overview": "", "gpus": "gpus", "mig_advice": "mig_advice", "what_if": "what_if", "will_it_fit": "will_it_fit"}
 PATIENCE_MS = 60_000  # for a machine that is busy with everything else
 expect.set_options(timeout=PATIENCE_MS)
 
 # Streamlit's front end finds out where its server lies by asking below the page's own path first.
-_PROBES = re.compile(r"/(?:gpus|mig_advice|what_if)/_stcore/(?:health|host-config)$")
+_PROBES = re.compile(r"/(?:gpus|mig_advice|what_if|will_it_fit)/_stcore/(?:health|host-config)$")
 
 
 @dataclass
