@@ -299,7 +299,9 @@ def test_a_cut_log_says_less_but_never_more(text: str, cut: int, tail: str) -> N
     summed = {"weights_bytes"} if text in (OLLAMA_ENGINE, V1_EARLY) else set()  # later devices and ranks add to it
     for field in {"weights_bytes", "gpu_blocks", "graph_bytes", "n_ctx"} - summed:
         if not any(letter.isdigit() for letter in text[max(0, cut - 12) : cut] + tail):
-            assert getattr(found, field) in (None, getattr(whole, field))
+            said, in_all = getattr(found, field), getattr(whole, field)
+            # V0 prints the weights twice, first to a hundredth of a GiB: a cut between the two leaves the coarser one
+            assert said is None or said == in_all or abs(said - in_all) <= 0.01 * 2**30
 
 
 @given(st.lists(st.sampled_from("\n".join(ALL).split()), max_size=200), st.sampled_from([" ", "\n", ""]))
