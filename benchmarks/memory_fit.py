@@ -17,8 +17,9 @@ from planner.memory.facts import WeightFormat
 from planner.memory.vllm_activation import activation_of
 from planner.memory.vllm_formats import stored_format
 from planner.memory.vllm_overheads import captured_sizes, has_nvlink
-from planner.memory.vllm_versions import Settings, settings_of
-from planner.memory.vllm_weights import bytes_per_parameter, padded_vocabulary, weights_of
+from planner.memory.vllm_padding import padded_vocabulary
+from planner.memory.vllm_settings import Settings, settings_of
+from planner.memory.vllm_weights import bytes_per_parameter, weights_of
 from planner.units import GIB
 
 FITTED_FAMILIES = frozenset({"llama3", "qwen2", "gpt-oss", "qwen3.5/3.6 hybrid"})

@@ -16,7 +16,7 @@ from benchmarks.memory_scores import Score, is_stated, scores_of
 from benchmarks.results import keep, table
 from planner.memory.estimate import Verdict
 from planner.memory.vllm import estimate_vllm
-from planner.memory.vllm_versions import settings_of
+from planner.memory.vllm_settings import settings_of
 from planner.units import GIB
 
 MEMORY = Path(__file__).parent / "MEMORY.md"

@@ -10,7 +10,8 @@ from planner.memory.vllm import estimate_vllm
 from planner.memory.vllm_activation import activation_of
 from planner.memory.vllm_formats import SIXTEEN_BIT, stored_format
 from planner.memory.vllm_kv_cache import kv_plan
-from planner.memory.vllm_versions import ContradictoryRun, settings_of
+from planner.memory.vllm_settings import settings_of
+from planner.memory.vllm_versions import ContradictoryRun
 from planner.units import GIB
 
 

@@ -24,7 +24,7 @@ _NAME_LIMIT: Final = 100
 
 def facts_from_upload(file_name: str, content: bytes) -> ModelFacts:
     """The facts of an uploaded file; raises UnreadableModel with what is wrong with it."""
-    name = _name(file_name)
+    name = shown_name(file_name)
     if len(content) > UPLOAD_LIMIT_MIB * 2**20:
         raise UnreadableModel(
             f"{name} has more than {UPLOAD_LIMIT_MIB} MiB. Only its beginning is needed: "
@@ -68,6 +68,7 @@ def _own_name(config: dict[str, object], name: str) -> str:
     return PurePath(name).stem
 
 
-def _name(file_name: str) -> str:
+def shown_name(file_name: str) -> str:
+    """The name of an uploaded file without folders and without what cannot be seen."""
     shown = "".join(letter for letter in PurePath(file_name).name if letter.isprintable()).strip()
     return shown[-_NAME_LIMIT:] or "The file"

@@ -10,10 +10,11 @@ from planner.catalog import load_catalog
 from planner.errors import PlannerError
 from planner.memory.engines import estimate_run
 from planner.memory.estimate import Basis, Engine, Run, Term, Verdict
+from planner.memory.experience import NO_EXPERIENCE, Experience
 from planner.memory.facts import ModelFacts
 from planner.memory.options import Need, Option, Precision, Search, Terms, search
 from planner.memory.vllm_kv_cache import kv_plan
-from planner.memory.vllm_versions import settings_of
+from planner.memory.vllm_settings import settings_of
 
 CURVE_POINTS: Final = 14
 _SHORTEST: Final = 512
@@ -71,15 +72,15 @@ class CurvePoint:
     high: float
 
 
-def answer(question: Question) -> Answer:
+def answer(question: Question, experience: Experience = NO_EXPERIENCE) -> Answer:
     """The answer, remembered by what it depends on; raises PlannerError where there is none for any option."""
-    return replace(_answer(replace(question, option=None)), question=question)
+    return replace(_answer(replace(question, option=None), experience), question=question)
 
 
 @lru_cache(maxsize=64)
-def _answer(question: Question) -> Answer:
+def _answer(question: Question, experience: Experience) -> Answer:
     model = model_of(question)
-    found = _search(question, model)
+    found = _search(question, model, experience)
     options = [
         option for option in (*found.options, *found.rejected) if question.with_profiles or option.profile is None
     ]
@@ -93,7 +94,7 @@ def _answer(question: Question) -> Answer:
     )
 
 
-def _search(question: Question, model: ModelFacts) -> Search:
+def _search(question: Question, model: ModelFacts, experience: Experience) -> Search:
     boards = [load_catalog().board(name) for name in question.boards]
     terms = Terms(
         engine=question.engine,
@@ -103,6 +104,8 @@ def _search(question: Question, model: ModelFacts) -> Search:
         gpu_memory_utilization=question.gpu_memory_utilization,
         max_num_batched_tokens=question.max_num_batched_tokens,
         enforce_eager=question.enforce_eager,
+        prices=dict(question.prices),
+        experience=experience,
     )
     return search(model, Need(context=question.context, concurrency=question.concurrency), boards, terms)
 
@@ -152,14 +155,14 @@ def _needed_cache(run: Run, concurrency: int) -> Term:
     )
 
 
-def curve(question: Question, option: Option) -> tuple[CurvePoint, ...]:
+def curve(question: Question, option: Option, experience: Experience = NO_EXPERIENCE) -> tuple[CurvePoint, ...]:
     """Requests at once by their length, from short ones to the model's longest; empty where the model keeps nothing."""
-    return _curve(replace(question, option=None), option.device)
+    return _curve(replace(question, option=None), option.device, experience)
 
 
 @lru_cache(maxsize=128)
-def _curve(question: Question, device: str) -> tuple[CurvePoint, ...]:
-    bar = _answer(question).bar(device)
+def _curve(question: Question, device: str, experience: Experience) -> tuple[CurvePoint, ...]:
+    bar = _answer(question, experience).bar(device)
     if bar is None or bar.option.run is None:
         return ()
     run = bar.option.run

@@ -52,6 +52,8 @@ class Row:
 
     device: str
     takes: str
+    price: str | None
+    is_corrected: bool
     sign: str
     verdict: str
     tone: str
@@ -112,6 +114,8 @@ def _row(bar: OptionBar) -> Row:
     return Row(
         device=option.device,
         takes=_takes(bar),
+        price=None if option.price_usd_per_hour is None else usd_per_hour(option.price_usd_per_hour),
+        is_corrected=is_corrected(bar),
         sign=sign,
         verdict=verdict,
         tone=tone,
@@ -126,6 +130,17 @@ def _row(bar: OptionBar) -> Row:
         overflow=f"{bar.need_bytes / usable:.1f} ×" if bar.need_bytes > end else None,
         spoken=f"{option.device}, {verdict}: {parts}; needs {needs}",
     )
+
+
+def usd_per_hour(price: float) -> str:
+    """`3.20 USD/h`; below ten cents with one digit more, as a small MIG device costs a share of its GPU."""
+    return f"{price:,.2f} USD/h" if price >= 0.1 or price == 0 else f"{price:.3f} USD/h"
+
+
+def is_corrected(bar: OptionBar) -> bool:
+    """Whether measured runs changed a term of this option."""
+    corrected = {one.term for one in bar.option.run.corrections} if bar.option.run else set()
+    return any(part.name in corrected for part in bar.parts)
 
 
 def _takes(bar: OptionBar) -> str:

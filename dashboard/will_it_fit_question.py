@@ -30,6 +30,7 @@ UNPACKED_LIMIT_BYTES: Final = 512 * 1024
 MOST_TOKENS: Final = 100_000_000
 MOST_REQUESTS: Final = 65_536
 MOST_BOARDS: Final = 12
+MOST_USD_PER_HOUR: Final = 1e6
 _MOST_LAYERS: Final = 10_000
 _LARGEST_COUNT: Final = 10**15
 _TEXT_LIMIT: Final = 60
@@ -43,7 +44,10 @@ class QuestionInvalid(PlannerError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Everything the answer depends on. `packed` is an uploaded model, which goes before `model`; None: not set."""
+    """What is asked. `packed` is an uploaded model, which goes before `model`; None: not set.
+
+    `prices` are USD per hour of a whole GPU, of some of the boards and in their order.
+    """
 
     model: str = "meta-llama/Llama-3.1-8B-Instruct"
     packed: str | None = None
@@ -59,6 +63,7 @@ class Question:
     gpu_memory_utilization: float | None = None
     max_num_batched_tokens: int | None = None
     enforce_eager: bool = False
+    prices: tuple[tuple[str, float], ...] = ()
     option: str | None = None  # the device that is looked at closely
 
 
@@ -77,6 +82,7 @@ _NAMES: Final = {
     "utilization": "gpu_memory_utilization",
     "batched": "max_num_batched_tokens",
     "eager": "enforce_eager",
+    "prices": "prices",
     "option": "option",
 }
 PARAMETERS: Final = tuple(_NAMES)
@@ -90,7 +96,9 @@ def to_parameters(question: Question) -> dict[str, str]:
         value = getattr(question, name)
         if parameter == "model" and question.packed is not None:
             continue
-        if isinstance(value, tuple):
+        if parameter == "prices":
+            found |= {parameter: ",".join(f"{board}:{price!r}" for board, price in value)} if value else {}
+        elif isinstance(value, tuple):
             found[parameter] = ",".join(str(one) for one in value)
         elif isinstance(value, bool):
             found[parameter] = "1" if value else "0"
@@ -106,6 +114,7 @@ def from_parameters(parameters: Mapping[str, str]) -> Question:
     packed = told.get("facts")
     if packed is not None:
         unpack_facts(packed)
+    boards = _boards(told.get("boards"), default.boards)
     return Question(
         model=_text(told, "model", MODEL_LIMIT) or default.model,
         packed=packed,
@@ -115,12 +124,13 @@ def from_parameters(parameters: Mapping[str, str]) -> Question:
         kv_cache_dtype=_text(told, "kv"),
         context=_count(told, "context", MOST_TOKENS) or default.context,
         concurrency=_count(told, "concurrency", MOST_REQUESTS) or default.concurrency,
-        boards=_boards(told.get("boards"), default.boards),
+        boards=boards,
         with_profiles=_switch(told, "mig", default=default.with_profiles),
         gpus=_ranks(told.get("gpus"), default.gpus),
         gpu_memory_utilization=_share(told),
         max_num_batched_tokens=_count(told, "batched", MOST_TOKENS),
         enforce_eager=_switch(told, "eager", default=default.enforce_eager),
+        prices=_prices(told.get("prices", ""), boards),
         option=_text(told, "option", 100),
     )
 
@@ -236,6 +246,23 @@ def _boards(value: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
     if len(names) > MOST_BOARDS:
         raise QuestionInvalid(f"The link names {len(names)} boards; {MOST_BOARDS} at most are looked at.")
     return tuple(dict.fromkeys(load_catalog().board(name).name for name in names))
+
+
+def _prices(value: str, boards: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+    """`L4:0.7,H100-80GB-SXM:3`; boards that are not looked at need no price."""
+    prices: dict[str, float] = {}
+    for part in value[:2000].split(",") if value else ():
+        name, _, text = part.rpartition(":")
+        try:
+            price = float(text) if text.isascii() else -1.0
+        except ValueError:
+            price = -1.0
+        if not 0 <= price <= MOST_USD_PER_HOUR:
+            raise QuestionInvalid(
+                f"The link's prices hold {part[:60]!r}; give BOARD:USD per hour, from 0 to {MOST_USD_PER_HOUR:,.0f}."
+            )
+        prices[load_catalog().board(name).name] = price
+    return tuple((board, prices[board]) for board in boards if board in prices)
 
 
 def _ranks(value: str | None, default: tuple[int, ...]) -> tuple[int, ...]:

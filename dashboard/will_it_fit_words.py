@@ -6,6 +6,8 @@ from typing import Final
 
 from dashboard.formatting import ABSENT, bytes_text, number
 from dashboard.will_it_fit_answer import OptionBar
+from dashboard.will_it_fit_figures import usd_per_hour
+from dashboard.will_it_fit_question import Question
 from planner.memory.estimate import Engine, Run
 from planner.memory.facts import LayerKind, Layers, ModelFacts, WeightFormat
 from planner.units import KIB
@@ -96,7 +98,13 @@ def cards(bar: OptionBar) -> tuple[tuple[str, str], ...]:
     estimate, run = bar.option.estimate, bar.option.run
     if estimate is None or run is None:
         return ()
-    found = [("Longest single request", ABSENT if estimate.max_context is None else f"{estimate.max_context:,} tokens")]
+    found = []
+    price = price_text(bar)
+    if price is not None:
+        found.append(("Price", price))
+    found.append(
+        ("Longest single request", ABSENT if estimate.max_context is None else f"{estimate.max_context:,} tokens")
+    )
     if run.engine is Engine.VLLM:
         found.append(("KV cache left", bytes_text(max(estimate.kv_cache_bytes, 0))))
         at_once = estimate.max_concurrency
@@ -109,6 +117,20 @@ def cards(bar: OptionBar) -> tuple[tuple[str, str], ...]:
     if share is not None:
         found.append(("Least utilization for one request", f"{share}"))
     return tuple(found)
+
+
+def price_text(bar: OptionBar) -> str | None:
+    """What the option costs, where its board has a price."""
+    price = bar.option.price_usd_per_hour
+    return None if price is None else usd_per_hour(price)
+
+
+def order_text(question: Question) -> str:
+    """How the options are ordered."""
+    if not question.prices:
+        return "least GPU memory first"
+    rest = "; boards without a price after them" if len(question.prices) < len(question.boards) else ""
+    return f"lowest price first{rest}"
 
 
 def assumed(bar: OptionBar) -> tuple[str, ...]:

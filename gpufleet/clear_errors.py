@@ -4,6 +4,7 @@ Ctrl-C is one too, with 130. Output that cannot be written is an error like any;
 behind `| head`, ends the command without a word, with 141 as other programs do.
 """
 
+import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
@@ -63,8 +64,12 @@ def _told(error: Exception) -> int:
 def _say(sentence: str) -> None:
     from rich.console import Console
 
+    # Sentences quote foreign files and servers: what moves the cursor or renames the terminal is not printed.
+    plain = "".join(
+        letter if letter == "\n" or unicodedata.category(letter)[0] != "C" else "\ufffd" for letter in sentence
+    )
     with suppress(OSError):  # then nobody can be told
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"gpufleet: {sentence}")
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"gpufleet: {plain}")
 
 
 def _is_ours(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 ShellError                  every message says what, why and what to do; the command line prints it and exits 2
 +-- ConfigurationError      the configuration file cannot be used; lists every problem at once
 +-- SecretUnavailable       a secret is named but cannot be read
++-- ModelSourceFailed       a server or the hub that was asked for a model did not give what it should
 +-- ProcessFailed           a part of `gpufleet run` ended on its own
 +-- OutputFailed            stdout cannot be written
     +-- OutputClosed        whoever read it, such as `head`, has enough; nothing is printed
@@ -25,6 +26,10 @@ class ConfigurationError(ShellError):
 
 class SecretUnavailable(ShellError):
     """A secret is named but cannot be read: going on without it would only fail later and less clearly."""
+
+
+class ModelSourceFailed(ShellError):
+    """A server or the hub that was asked for a model did not answer, refused, or said something else."""
 
 
 class ProcessFailed(ShellError):

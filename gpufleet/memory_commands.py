@@ -5,6 +5,7 @@ goes to the command that is named MODEL. A model directory that is called `optio
 """
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +14,31 @@ from typer.core import TyperGroup
 
 from gpufleet.clear_errors import clear_errors
 from gpufleet.errors import ShellError
+from gpufleet.memory_flags import (
+    BatchedOption,
+    BlockOption,
+    ConfigOption,
+    DeviceBytesOption,
+    EagerOption,
+    EngineOption,
+    GpuOption,
+    HubOption,
+    LengthOption,
+    MigOption,
+    OllamaOption,
+    RevisionOption,
+    SequencesOption,
+    ServerOption,
+    StoreOption,
+    UtilizationOption,
+    VersionOption,
+)
 from gpufleet.mig_commands import JsonOption
-from planner.memory.estimate import Engine
 
 if TYPE_CHECKING:
+    from gpufleet.model_sources import ModelSources
     from planner.hardware import Board
-    from planner.memory.calibration import Calibration
+    from planner.memory.experience import Experience
 
 QUESTION = "MODEL"
 
@@ -40,31 +60,13 @@ class QuestionGroup(TyperGroup):
 
 memory_app = typer.Typer(
     cls=QuestionGroup,
-    help="Will it fit? `gpufleet memory MODEL --gpu BOARD` says what a model needs there, and what it leaves.",
+    help=(
+        "Will it fit? `gpufleet memory MODEL --gpu BOARD` says what a model needs there, and what it leaves. Its "
+        "options are listed by `gpufleet memory MODEL --help`: the device (--gpu, --mig, --tp, --device-memory-bytes), "
+        "the engine (--engine, --engine-version) and the engine's own settings under their own names."
+    ),
     no_args_is_help=True,
 )
-
-GpuOption = Annotated[
-    str | None, typer.Option("--gpu", metavar="BOARD", help="Id in the catalogue, or the name the driver prints.")
-]
-MigOption = Annotated[str | None, typer.Option("--mig", metavar="PROFILE", help="A MIG device of that board.")]
-EngineOption = Annotated[
-    Engine | None, typer.Option("--engine", help="By default vllm, and llama.cpp for a GGUF file.")
-]
-VersionOption = Annotated[str | None, typer.Option("--engine-version", metavar="V", help="Such as 0.19.0, or b6000.")]
-DeviceBytesOption = Annotated[
-    int | None,
-    typer.Option("--device-memory-bytes", metavar="B", help="Memory that CUDA sees, in place of what is known."),
-]
-UtilizationOption = Annotated[float | None, typer.Option("--gpu-memory-utilization", metavar="U")]
-BatchedOption = Annotated[int | None, typer.Option("--max-num-batched-tokens", metavar="N")]
-EagerOption = Annotated[bool, typer.Option("--enforce-eager", help="No CUDA graphs.")]
-CalibrationOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--calibration", metavar="FILE", help="Measured runs; gpufleet-memory.jsonl of this folder by default."
-    ),
-]
 
 
 @memory_app.command(QUESTION)
@@ -81,26 +83,39 @@ def question(
     engine: EngineOption = None,
     engine_version: VersionOption = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", metavar="D", help="auto, bfloat16, float16 or float32.")
+        str | None, typer.Option("--dtype", metavar="D", help="auto (the default), bfloat16, float16 or float32.")
     ] = None,
     quantization: Annotated[
-        str | None, typer.Option("--quantization", metavar="Q", help="At start, such as fp8; GGUF type for llama.cpp.")
+        str | None,
+        typer.Option(
+            "--quantization",
+            metavar="Q",
+            help="At start: fp8 or bitsandbytes; for llama.cpp the file's type, such as Q4_K_M. By default as stored.",
+        ),
     ] = None,
     kv_cache_dtype: Annotated[
-        str | None, typer.Option("--kv-cache-dtype", metavar="D", help="Such as fp8; q8_0 for llama.cpp.")
+        str | None,
+        typer.Option(
+            "--kv-cache-dtype", metavar="D", help="Such as fp8, by default auto; for llama.cpp q8_0, by default f16."
+        ),
     ] = None,
-    max_model_len: Annotated[int | None, typer.Option("--max-model-len", metavar="N")] = None,
-    max_num_seqs: Annotated[int | None, typer.Option("--max-num-seqs", metavar="N")] = None,
+    max_model_len: LengthOption = None,
+    max_num_seqs: SequencesOption = None,
     max_num_batched_tokens: BatchedOption = None,
     gpu_memory_utilization: UtilizationOption = None,
     device_memory_bytes: DeviceBytesOption = None,
-    block_size: Annotated[int | None, typer.Option("--block-size", metavar="N")] = None,
+    block_size: BlockOption = None,
     enforce_eager: EagerOption = False,
     requests: Annotated[
         str | None,
-        typer.Option("--requests", metavar="FILE.jsonl", help="Answer every line; - reads stdin. With --json."),
+        typer.Option("--requests", metavar="FILE", help="Answer every line of JSON; - reads stdin. With --json."),
     ] = None,
-    calibration: CalibrationOption = None,
+    server: ServerOption = None,
+    ollama: OllamaOption = None,
+    hub: HubOption = False,
+    revision: RevisionOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a model needs on a device, term by term, and whether it fits."""
@@ -122,36 +137,47 @@ def question(
         "block_size": block_size,
         "enforce_eager": enforce_eager or None,
     }
-    history = _history(calibration)
+    experience = _experience(store, config)
+    sources = _sources(server, ollama, hub, revision)
     if requests is not None:
         _refuse_beside_requests(values, as_json=as_json)
         from gpufleet import memory_lines
 
-        for line in memory_lines.answer_lines(requests, history):
+        for line in memory_lines.answer_lines(requests, experience, sources):
             typer.echo(line)
         return
-    if model is None:
+    values["model"] = model or sources.server
+    if values["model"] is None:
         raise ShellError("no model is named; `gpufleet memory MODEL --gpu BOARD`, or --requests FILE.jsonl --json.")
     from gpufleet import memory_documents, memory_request
 
-    run, notes = memory_request.run_of(memory_request.Request.read(values, "the command line"))
-    document = memory_documents.answer_document(memory_documents.answer(run, notes, history))
+    request = memory_request.Request.read(values, "the command line")
+    through_server = server is not None and model is not None
+    question = memory_request.run_of(request, experience, sources, through_server=through_server)
+    given = memory_documents.answer(question.run, question.notes, experience)
+    document = memory_documents.answer_document(given) | memory_documents.server_key(question, given)
     if as_json:
         _print_json(document)
         return
     from gpufleet import memory_text
 
     memory_text.print_answer(document)
+    if "server" in document:
+        from gpufleet.model_server_answer import print_server
+
+        print_server(document["server"])
 
 
 @memory_app.command("options")
 @clear_errors
 def options(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Catalogue name, directory, config.json or .gguf.")],
     context: Annotated[
         int, typer.Option("--context", metavar="C", min=1, help="Tokens of one request, answer included.")
     ],
     concurrency: Annotated[int, typer.Option("--concurrency", metavar="N", min=1, help="Requests at once.")],
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Catalogue name, directory, config.json or .gguf.")
+    ] = None,
     boards: Annotated[
         list[str] | None,
         typer.Option("--boards", metavar="BOARD,...", help="Only these; all of the catalogue by default."),
@@ -175,18 +201,27 @@ def options(
         list[str] | None,
         typer.Option("--price", metavar="BOARD=USD", help="Of one whole GPU per hour; may be given again."),
     ] = None,
+    server: ServerOption = None,
+    ollama: OllamaOption = None,
+    hub: HubOption = False,
+    revision: RevisionOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the devices that hold a model for a need, cheapest first, and why the others do not."""
     from gpufleet import memory_documents
-    from gpufleet.memory_request import Request, chosen_engine
-    from gpufleet.model_files import load_model
+    from gpufleet.memory_request import Request, chosen_engine, completed
     from planner.catalog import load_catalog
     from planner.memory.options import Need, Precision, Terms, search
 
+    sources = _sources(server, ollama, hub, revision)
+    asked = model or sources.server
+    if asked is None:
+        raise ShellError("no model is named; `gpufleet memory options MODEL --context C --concurrency N`.")
     checked = Request.read(
         {
-            "model": model,
+            "model": asked,
             "engine": None if engine is None else engine.value,
             "gpu_memory_utilization": gpu_memory_utilization,
             "max_num_batched_tokens": max_num_batched_tokens,
@@ -194,7 +229,9 @@ def options(
         },
         "the command line",
     )
-    facts = load_model(checked.model)
+    model_found = sources.served(model) if server is not None else sources.find(asked)
+    checked, _ = completed(checked, model_found)
+    facts = model_found.facts
     need = Need(context=context, concurrency=concurrency)
     terms = Terms(
         engine=chosen_engine(checked.engine, facts)[0],
@@ -208,10 +245,12 @@ def options(
         max_num_batched_tokens=checked.max_num_batched_tokens,
         enforce_eager=enforce_eager,
         prices=_prices(price),
+        experience=_experience(store, config),
     )
     named = [_board(name) for name in _split(boards)]
     found = search(facts, need, dict.fromkeys(named) if named else load_catalog().boards, terms)
-    document = memory_documents.search_document(facts.name, need, found)
+    notes = (*terms.experience.notes, *model_found.notes)
+    document = memory_documents.search_document(facts.name, need, found, notes)
     if as_json:
         _print_json(document)
         return
@@ -223,7 +262,9 @@ def options(
 @memory_app.command("learn")
 @clear_errors
 def learn(
-    log: Annotated[Path, typer.Argument(metavar="LOGFILE", help="Start-up log of vLLM, llama.cpp or Ollama.")],
+    log: Annotated[
+        str, typer.Argument(metavar="LOGFILE|URL", help="Start-up log of vLLM, llama.cpp or Ollama, or a running vLLM.")
+    ],
     model: Annotated[
         str | None, typer.Option("--model", metavar="MODEL", help="In place of the name in the log.")
     ] = None,
@@ -231,18 +272,26 @@ def learn(
     mig: MigOption = None,
     tp: Annotated[int | None, typer.Option("--tp", metavar="N", min=1, help="Where the log does not say it.")] = None,
     device_memory_bytes: DeviceBytesOption = None,
-    quantization: Annotated[str | None, typer.Option("--quantization", metavar="Q")] = None,
-    kv_cache_dtype: Annotated[str | None, typer.Option("--kv-cache-dtype", metavar="D")] = None,
-    calibration: CalibrationOption = None,
+    quantization: Annotated[
+        str | None, typer.Option("--quantization", metavar="Q", help="Where the log does not say it.")
+    ] = None,
+    kv_cache_dtype: Annotated[
+        str | None, typer.Option("--kv-cache-dtype", metavar="D", help="Where the log does not say it.")
+    ] = None,
+    hub: HubOption = False,
+    revision: RevisionOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read what a start of an engine measured, compare it with the prediction, and keep it for later ones."""
-    from gpufleet.memory_learning import LogDescription
+    from gpufleet.memory_learning import Said
     from gpufleet.memory_learning import learn as learn_from
+    from gpufleet.model_sources import is_address
 
     if device_memory_bytes is not None and device_memory_bytes < 1:
         raise ShellError(f"--device-memory-bytes {device_memory_bytes} is no memory; give bytes as CUDA sees them.")
-    described = LogDescription(
+    described = Said(
         model=model,
         gpu=gpu,
         mig=mig,
@@ -251,7 +300,12 @@ def learn(
         quantization=quantization,
         kv_cache_dtype=kv_cache_dtype,
     )
-    document = learn_from(log, described, calibration)
+    if is_address(log):
+        from gpufleet.model_server_learning import learn_from_server
+
+        document = learn_from_server(_sources(log, None, hub, revision), described, store, config)
+    else:
+        document = learn_from(Path(log), described, store, config, _sources(None, None, hub, revision))
     if as_json:
         _print_json(document)
         return
@@ -270,10 +324,16 @@ def _refuse_beside_requests(values: dict[str, Any], *, as_json: bool) -> None:
         raise ShellError("--requests answers in JSON only; add --json.")
 
 
-def _history(given: Path | None) -> "tuple[Calibration, ...]":
-    from gpufleet.memory_history import read_history
+def _sources(server: str | None, ollama: str | None, hub: bool, revision: str | None) -> "ModelSources":
+    from gpufleet.model_sources import ModelSources
 
-    return tuple(row.calibration() for row in read_history(given))
+    return ModelSources(server=server, ollama=ollama, hub=hub, revision=revision, environ=os.environ)
+
+
+def _experience(store: str | None, config: Path | None) -> "Experience":
+    from gpufleet.memory_store import known_experience
+
+    return known_experience(store, config)
 
 
 def _split(values: list[str] | None) -> list[str]:
@@ -287,7 +347,7 @@ def _choices(values: list[str] | None, default: str) -> list[str | None]:
 
 
 def _board(name: str) -> "Board":
-    from gpufleet.memory_request import board_named
+    from gpufleet.memory_device import board_named
 
     return board_named(name)
 

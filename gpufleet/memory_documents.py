@@ -4,13 +4,17 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner.errors import PlannerError
-from planner.memory.calibration import Calibration, Correction, corrected, corrections_for, key_of
+from planner.memory.calibration import Calibration
 from planner.memory.engines import estimate_run, is_refused_for_ranks
-from planner.memory.estimate import Device, Engine, Estimate, Run, Term, Verdict
+from planner.memory.estimate import Correction, Device, Engine, Estimate, Run, Term, Verdict
+from planner.memory.experience import NO_EXPERIENCE, Experience, corrected_run
 from planner.memory.options import Need, Option, Search
+
+if TYPE_CHECKING:
+    from gpufleet.memory_request import Question
 
 _PART_NAMES: Mapping[str, tuple[str, ...]] = {
     "weights_bytes": ("weights",),
@@ -27,12 +31,12 @@ class Answer:
     run: Run
     estimate: Estimate | None
     refusal: str | None = None
-    corrections: Sequence[Correction] = ()
     notes: Sequence[str] = ()
 
 
-def answer(run: Run, notes: Sequence[str] = (), history: Iterable[Calibration] = ()) -> Answer:
+def answer(run: Run, notes: Sequence[str] = (), experience: Experience = NO_EXPERIENCE) -> Answer:
     """Estimate and correct; a division between GPUs that the engine refuses is an answer, other refusals are errors."""
+    run = corrected_run(run, experience)
     try:
         estimate = estimate_run(run)
     except PlannerError as error:
@@ -40,8 +44,7 @@ def answer(run: Run, notes: Sequence[str] = (), history: Iterable[Calibration] =
         if divides_mig or is_refused_for_ranks(run):
             return Answer(run=run, estimate=None, refusal=str(error), notes=notes)
         raise
-    corrections = corrections_for(key_of(run), history)
-    return Answer(run=run, estimate=corrected(estimate, corrections), corrections=corrections, notes=notes)
+    return Answer(run=run, estimate=estimate, notes=notes)
 
 
 def answer_document(given: Answer) -> dict[str, Any]:
@@ -66,25 +69,40 @@ def answer_document(given: Answer) -> dict[str, Any]:
         "launch": launch_command(run, estimate) if estimate else None,
         "device_evidence": _device(run.device),
         "model_source": run.model.source,
-        "corrections": [_correction(correction) for correction in given.corrections],
+        "corrections": _applied(run, estimate),
         "assumed": _assumed(given),
     }
 
 
+def server_key(question: "Question", given: Answer) -> dict[str, Any]:
+    """The key `server` of the answer where a running server was asked, else nothing."""
+    if question.server is None:
+        return {}
+    from gpufleet.model_server_answer import server_document
+
+    return {"server": server_document(question.server, given, question.overridden)}
+
+
+def _applied(run: Run, estimate: Estimate | None) -> list[dict[str, Any]]:
+    """Corrections of terms that are in the estimate."""
+    names = {term.name for term in estimate.terms} if estimate else set()
+    return [_correction(correction) for correction in run.corrections if correction.term in names]
+
+
 def _assumed(given: Answer) -> list[str]:
-    """Each sentence once; those on corrections stand with the corrections."""
-    told = {correction.sentence for correction in given.corrections}
+    """Each sentence once."""
     assumed = given.estimate.assumed if given.estimate else given.run.model.assumed
-    return [sentence for sentence in dict.fromkeys((*given.notes, *assumed)) if sentence not in told]
+    return list(dict.fromkeys((*given.notes, *assumed)))
 
 
-def search_document(model: str, need: Need, found: Search) -> dict[str, Any]:
+def search_document(model: str, need: Need, found: Search, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Options that hold the need, cheapest first, and the rejected ones with their reasons."""
     return {
         "model": model,
         "need": {"context": need.context, "concurrency": need.concurrency},
         "options": [_option(option) for option in found.options],
         "rejected": [_option(option) for option in found.rejected],
+        "notes": list(notes),
     }
 
 
@@ -198,4 +216,6 @@ def _option(option: Option) -> dict[str, Any]:
         "max_context": estimate.max_context if estimate else None,
         "flags": list(estimate.flags) if estimate else [],
         "launch": launch_command(run, estimate) if run and estimate else None,
+        "device_evidence": _device(run.device) if run else None,
+        "corrections": _applied(run, estimate) if run else [],
     }

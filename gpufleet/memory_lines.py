@@ -2,34 +2,37 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpufleet.errors import ShellError
-from gpufleet.memory_documents import answer, answer_document
+from gpufleet.memory_documents import answer, answer_document, server_key
 from gpufleet.memory_request import Request, run_of
+from gpufleet.model_sources import ModelSources
 from planner.errors import PlannerError
-from planner.memory.calibration import Calibration
+from planner.memory.experience import Experience
 
 _LONGEST_LINE = 1 << 20
 
 
-def answer_lines(name: str, history: Sequence[Calibration]) -> Iterator[str]:
+def answer_lines(name: str, experience: Experience, sources: ModelSources | None = None) -> Iterator[str]:
     """The JSON of every line that is not empty, in order; `-` reads stdin. Raises ShellError for an unreadable file."""
+    sources = sources or ModelSources()
     for number, line in _lines(name):
-        yield _answered(number, line, history)
+        yield _answered(number, line, experience, sources)
 
 
-def _answered(number: int, line: bytes, history: Sequence[Calibration]) -> str:
+def _answered(number: int, line: bytes, experience: Experience, sources: ModelSources) -> str:
     """The answer to one line, or an object that says what is wrong with it: one bad line does not end the rest."""
     head: dict[str, Any] = {"line": number}
     try:
         values = _object(line)
         head |= {key: values[key] for key in ("id", "model") if isinstance(values.get(key), str | int)}
         request = Request.read(values, f"line {number}")
-        run, notes = run_of(request)
-        return json.dumps({**head, **answer_document(answer(run, notes, history))}, allow_nan=False)
+        question = run_of(request, experience, sources)
+        given = answer(question.run, question.notes, experience)
+        return json.dumps({**head, **answer_document(given), **server_key(question, given)}, allow_nan=False)
     except (PlannerError, ShellError) as error:
         return json.dumps({**head, "error": str(error)})
     except Exception as error:  # noqa: BLE001  # a fault of ours in one answer must not take the others with it

@@ -1,24 +1,23 @@
 """One question to `gpufleet memory`, from the command line or from a line of `--requests`, as a run of the planner."""
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from gpufleet.errors import ShellError
-from gpufleet.model_files import load_model
-from planner.catalog import LONGEST_NAME, find_profile, load_catalog
-from planner.errors import UnknownBoard, UnknownProfile
-from planner.hardware import Board
-from planner.memory.devices import device_of, unlisted_device
-from planner.memory.errors import UnknownMemory
-from planner.memory.estimate import Device, Engine, Run
+from gpufleet.memory_device import device_for
+from gpufleet.model_sources import FoundModel, ModelSources
+from planner.catalog import LONGEST_NAME
+from planner.memory.estimate import Engine, Run
+from planner.memory.experience import NO_EXPERIENCE, Experience
 from planner.memory.facts import ModelFacts, WeightFormat
 
+if TYPE_CHECKING:
+    from gpufleet.model_servers import RunningVllm
+
 _LARGEST = 1 << 50
-_VENDOR_WORDS = frozenset({"nvidia", "geforce", "tesla"})
 _ENGINES = {"llamacpp": Engine.LLAMA_CPP, "llama_cpp": Engine.LLAMA_CPP, "llama-cpp": Engine.LLAMA_CPP}
 _OF_VLLM = ("gpu_memory_utilization", "block_size", "enforce_eager", "dtype", "expert_parallel")
 _OF_LLAMA = ("n_ctx", "n_batch", "n_ubatch", "n_parallel", "flash_attention", "gpu_layers")
@@ -97,10 +96,38 @@ def _mistake(error: Any) -> str:
     return f"{key} is {shown}: {error['msg'].removeprefix('Value error, ').rstrip('.')}"
 
 
-def run_of(request: Request) -> tuple[Run, tuple[str, ...]]:
-    """The run, and what was decided or left out of account on the way, as sentences."""
-    model = load_model(request.model)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A run, and what was decided or left out of account on the way, as sentences.
+
+    `server` is the running vLLM that was asked, `overridden` the keys in which the request differs from it.
+    """
+
+    run: Run
+    notes: tuple[str, ...]
+    server: "RunningVllm | None" = None
+    overridden: tuple[str, ...] = ()
+
+
+def run_of(
+    request: Request,
+    experience: Experience = NO_EXPERIENCE,
+    sources: ModelSources | None = None,
+    *,
+    through_server: bool = False,
+) -> Question:
+    """The request as a run. The memory of its device is what measured runs saw of it, where there are any.
+
+    `through_server`: the model is to be run as the server of `sources` runs its own.
+    """
+    sources = sources or ModelSources()
+    found = sources.served(request.model) if through_server else sources.find(request.model)
+    request, overridden = completed(request, found)
+    model = found.facts
     engine, notes = chosen_engine(request.engine, model)
+    notes = [*found.notes, *notes]
+    if missing := [name for name in found.untold if getattr(request, name) is None]:
+        notes.append(f"The server does not tell its {', '.join(missing)}: name them where they are not the default.")
     is_vllm = engine is Engine.VLLM
     foreign = [name for name in (_OF_LLAMA if is_vllm else _OF_VLLM) if getattr(request, name) not in (None, False)]
     if foreign:
@@ -112,7 +139,7 @@ def run_of(request: Request) -> tuple[Run, tuple[str, ...]]:
         )
     run = Run(
         model=model,
-        device=device_for(request.gpu, request.mig, request.device_memory_bytes),
+        device=device_for(request.gpu, request.mig, request.device_memory_bytes, experience.memory),
         engine=engine,
         engine_version=request.engine_version,
         tensor_parallel=request.tp or 1,
@@ -135,59 +162,27 @@ def run_of(request: Request) -> tuple[Run, tuple[str, ...]]:
         flash_attention=None if is_vllm else request.flash_attention,
         gpu_layers=None if is_vllm else request.gpu_layers,
     )
-    return run, tuple(notes)
+    if overridden:
+        notes.append(
+            f"Asked for with another {', '.join(overridden)} than the server has: nothing is compared with it."
+        )
+    return Question(run=run, notes=(*experience.notes, *notes), server=found.server, overridden=overridden)
 
 
-def device_for(gpu: str | None, mig: str | None, memory_bytes: int | None) -> Device:
-    """The device of these options; one that the catalogue does not know needs its memory stated."""
-    if gpu is None:
-        if memory_bytes is None:
-            raise ShellError("no device is named; give --gpu BOARD, or --device-memory-bytes for one of any name.")
-        if mig is not None:
-            raise ShellError(f"--mig {mig!r} says nothing without its board; give --gpu BOARD too.")
-        return unlisted_device(memory_bytes)
-    try:
-        return _catalogued(board_named(gpu, memory_bytes), mig, memory_bytes)
-    except UnknownBoard:
-        alike = _boards_with_words_of(gpu)
-        devices = [] if memory_bytes is not None else _all_catalogued(alike, mig)
-        if devices and len({device.memory_bytes for device in devices}) == 1:
-            names = " or ".join(device.name for device in devices)
-            return replace(devices[0], source=f"{devices[0].source}; {gpu[:LONGEST_NAME]!r} may be {names}")
-        if memory_bytes is None:
-            raise
-    architectures = {board.architecture for board in alike}
-    device = unlisted_device(memory_bytes, gpu if mig is None else f"{gpu} {mig}", is_mig=mig is not None)
-    return replace(device, architecture=architectures.pop() if len(architectures) == 1 else "")
-
-
-def _catalogued(board: Board, mig: str | None, memory_bytes: int | None) -> Device:
-    if mig is None:
-        return device_of(board, memory_bytes=memory_bytes)
-    profile = find_profile(board, mig) or load_catalog().profile(board, mig)
-    return device_of(board, profile, memory_bytes=memory_bytes)
-
-
-def _all_catalogued(boards: Sequence[Board], mig: str | None) -> list[Device]:
-    """The device on each of these boards; none where one of them has no such profile or no known memory."""
-    try:
-        return [_catalogued(board, mig, None) for board in boards]
-    except (UnknownProfile, UnknownMemory):
-        return []
-
-
-def _boards_with_words_of(name: str) -> tuple[Board, ...]:
-    """Boards whose id holds every word of the name: "NVIDIA H100 80GB" is one of two, and both have the same memory."""
-    words = {word for word in re.findall(r"[a-z0-9]+", name[:LONGEST_NAME].lower()) if word not in _VENDOR_WORDS}
-    return tuple(
-        board for board in load_catalog().boards if words and words <= set(re.findall(r"[a-z0-9]+", board.name.lower()))
-    )
-
-
-def board_named(name: str, memory_bytes: int | None = None) -> Board:
-    """By the name that a driver prints, catalogue id or alias; raises UnknownBoard with the nearest ids."""
-    catalog = load_catalog()
-    return catalog.board_for(name) or catalog.board_for(name, memory_bytes) or catalog.board(name)
+def completed(request: Request, found: FoundModel) -> tuple[Request, tuple[str, ...]]:
+    """The request with what the source says where the user said nothing; and the keys that differ from a server's."""
+    if found.engine is None:
+        return request, ()
+    if found.server is not None and request.engine not in (None, found.engine):
+        raise ShellError(f"the server is a {found.engine.value}, and --engine {request.engine} is asked for.")
+    if request.engine not in (None, found.engine):
+        return request, ()  # another engine is to run the model: what its own says about running it does not count
+    given = {key: getattr(request, key) for key in found.settings if getattr(request, key) is not None}
+    said = {key: value for key, value in found.settings.items() if key not in given}
+    if request.max_model_len is not None:
+        said.pop("n_ctx", None)
+    overridden = [key for key, value in given.items() if value != found.settings[key]] if found.server else []
+    return request.model_copy(update={"engine": found.engine, **said}), tuple(overridden)
 
 
 def chosen_engine(asked: Engine | None, model: ModelFacts) -> tuple[Engine, list[str]]:

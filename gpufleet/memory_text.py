@@ -81,6 +81,8 @@ def print_search(document: dict[str, Any]) -> None:
         )
     if len(rejected) > _MOST_SHOWN:
         console.print(f"and {len(rejected) - _MOST_SHOWN} more; --json lists all of them.")
+    for note in document["notes"]:
+        console.print(f"note: {literal(note)}")
 
 
 def print_learnt(document: dict[str, Any]) -> None:

@@ -1,14 +1,16 @@
 """A model that the user names: a name of the catalogue, a directory, a `config.json` or a `.gguf` file."""
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from planner.memory.errors import UnreadableModel
 from planner.memory.facts import ModelFacts
 from planner.memory.gguf_facts import facts_from_gguf_header
-from planner.memory.gguf_header import read_gguf_header
+from planner.memory.gguf_header import GgufHeader, read_gguf_header
 from planner.memory.hf_config import facts_from_config
 from planner.memory.model_catalogue import find_model
 from planner.memory.ollama_show import facts_from_ollama_show
@@ -22,6 +24,7 @@ from planner.memory.safetensors_header import (
 
 MAX_CONFIG_BYTES = 64 * 2**20
 MAX_FILES = 2000
+_PART = re.compile(r"(.*)-([0-9]{1,6})-of-([0-9]{1,6})\.safetensors")
 
 
 def load_model(text: str) -> ModelFacts:
@@ -32,12 +35,29 @@ def load_model(text: str) -> ModelFacts:
     except (OSError, ValueError):
         is_directory = is_file = False
     if is_directory:
-        return facts_from_directory(path)
+        return _facts_of_unchanged(path, _state_of(path))
     if is_file:
         return facts_from_gguf(path) if path.suffix == ".gguf" else facts_from_config_file(path)
     if path.suffix in (".gguf", ".json") or text.startswith((".", "/", "~")):
         raise UnreadableModel(f"{text} is no file or directory here; give its path, or a name from the catalogue.")
     return find_model(text)
+
+
+@lru_cache(maxsize=64)
+def _facts_of_unchanged(path: Path, state: object) -> ModelFacts:
+    """Many questions about one directory read its headers once, as long as nothing in it changes."""
+    return facts_from_directory(path)
+
+
+def _state_of(path: Path) -> object:
+    try:
+        return tuple(
+            (entry.name, entry.stat().st_mtime_ns, entry.stat().st_size)
+            for entry in sorted(path.iterdir())
+            if entry.suffix in (".json", ".safetensors", ".gguf") and entry.is_file()
+        )
+    except OSError as error:
+        raise UnreadableModel(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def facts_from_directory(path: Path) -> ModelFacts:
@@ -77,14 +97,31 @@ def facts_from_gguf(path: Path) -> ModelFacts:
         size = path.stat().st_size
     except OSError as error:
         raise UnreadableModel(f"{path} cannot be read: {error.strerror or error}.") from error
+    return facts_from_whole_gguf(header, path.name, source=str(path), file_bytes=size)
+
+
+def facts_from_whole_gguf(header: GgufHeader, file: str, *, source: str, file_bytes: int | None) -> ModelFacts:
+    """Facts of a header, unless its file is one of several parts or ends before its last tensor."""
     split = header.metadata.get("split.count")
     if isinstance(split, int) and split > 1:
-        raise UnreadableModel(f"{path.name} is one of {split} parts; join them with llama-gguf-split --merge first.")
-    if size < header.file_bytes:
+        raise UnreadableModel(f"{file} is one of {split} parts; join them with llama-gguf-split --merge first.")
+    if file_bytes is not None and file_bytes < header.file_bytes:
         raise UnreadableModel(
-            f"{path.name} ends early: it has {size:,} bytes, its tensors need {header.file_bytes:,}; download it again."
+            f"{file} ends early: it has {file_bytes:,} bytes, its tensors need {header.file_bytes:,}; download it "
+            "again."
         )
-    return facts_from_gguf_header(header, name=path.stem, source=str(path))
+    return facts_from_gguf_header(header, name=PurePosixPath(file).stem, source=source)
+
+
+def named_weight_files(index: Mapping[str, Any], where: str) -> Sequence[str]:
+    """Names in a `model.safetensors.index.json`, each once; raises UnreadableModel for none, or for a path."""
+    named = index.get("weight_map")
+    names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+    wrong = [name for name in names if PurePosixPath(name).name != name or not name.isprintable()]
+    if not names or wrong:
+        what = f"names {wrong[0][:80]!r}, which is no file name" if wrong else "names no weight files"
+        raise UnreadableModel(f"{where} {what}; it is damaged.")
+    return names
 
 
 def _name_of(path: Path) -> str:
@@ -95,7 +132,7 @@ def _json(path: Path) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise UnreadableModel(f"{path} is larger than any configuration; give the config.json of a model.")
-        parsed = json.loads(path.read_text(encoding="utf-8"))
+        parsed = json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows put a mark in front
     except OSError as error:
         raise UnreadableModel(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
@@ -111,9 +148,7 @@ def _weight_files(folder: Path) -> list[Path]:
     """The files that the index names, else all; a consolidated copy of the same weights is not counted twice."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        named = _json(index).get("weight_map")
-        names = {str(name) for name in named.values()} if isinstance(named, dict) else set()
-        there = [folder / name for name in sorted(names) if Path(name).name == name]
+        there = [folder / name for name in named_weight_files(_json(index), str(index))]
         missing = [path.name for path in there if not path.is_file()]
         if not missing:
             return there
@@ -123,7 +158,22 @@ def _weight_files(folder: Path) -> list[Path]:
             )
         return []  # only the configuration was downloaded
     files = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("consolidated"))
+    _refuse_missing_parts(folder, files)
     return files[:MAX_FILES]
+
+
+def _refuse_missing_parts(folder: Path, files: Sequence[Path]) -> None:
+    """Parts of a checkpoint number themselves; without an index their names are all that tells how many there are."""
+    parts: dict[tuple[str, int], set[int]] = {}
+    for path in files:
+        if numbered := _PART.fullmatch(path.name):
+            parts.setdefault((numbered[1], int(numbered[3])), set()).add(int(numbered[2]))
+    for (_, total), found in parts.items():
+        if len(found) < total:
+            raise UnreadableModel(
+                f"{folder} holds {len(found)} of the {total} parts of its weights; download the others, or give its "
+                "config.json alone."
+            )
 
 
 def _safetensors(path: Path, layers: int) -> StoredTensors:

@@ -11,6 +11,9 @@ StoreError
 +-- StoreUnavailable    anything else between us and the database: I/O error, refused connection
 +-- ScenarioRefused     a scenario whose name or size is not one that is kept
 +-- ScenarioMissing     no scenario is saved under that name
++-- MemoryRunRefused    a measured run that is too large, or one more than are kept
++-- MemoryRunMissing    the measured run is not in the store
++-- MemoryRunDamaged    a measured run in the store cannot be understood
 """
 
 import sqlite3
@@ -64,6 +67,18 @@ class ScenarioRefused(StoreError):
 
 class ScenarioMissing(StoreError):
     """No scenario is saved under that name."""
+
+
+class MemoryRunRefused(StoreError):
+    """A measured run is too large to be kept, or as many are kept as may be."""
+
+
+class MemoryRunMissing(StoreError):
+    """The measured run is not in the store."""
+
+
+class MemoryRunDamaged(StoreError):
+    """A measured run in the store cannot be understood."""
 
 
 # Result codes: https://www.sqlite.org/rescode.html; the low byte is the primary code.

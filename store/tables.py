@@ -211,6 +211,31 @@ class ScenarioRecord(SQLModel, table=True):
     body: str
 
 
+class MemoryRunRecord(SQLModel, table=True):
+    """One measured start of an engine beside its prediction; `terms` and `measured` are JSON (`store/memory_runs.py`).
+
+    `digest` is the same for the same measurement. `board` and `profile` are those of the catalogue, null for a device
+    that it does not know; `device_bytes` is what CUDA saw, null where the engine did not print it.
+    """
+
+    __tablename__ = "memory_run"
+
+    id: int | None = Field(default=None, primary_key=True)
+    digest: str = Field(unique=True)
+    kept_at: datetime
+    measured_at: datetime | None = None
+    model: str
+    engine: str
+    engine_version: str | None = None
+    device: str
+    ranks: int
+    board: str | None = None
+    profile: str | None = None
+    device_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
+    terms: str
+    measured: str
+
+
 def table_of(model: type[SQLModel]) -> Table:
     """The SQLAlchemy table of a model, for statements over many rows at once."""
     return METADATA.tables[str(model.__tablename__)]

@@ -7,12 +7,22 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from dashboard.html_parts import will_it_fit_part
-from dashboard.views import frame, will_it_fit_inputs
+from dashboard.measured_runs import Known
+from dashboard.views import frame, will_it_fit_inputs, will_it_fit_measured
 from dashboard.views import will_it_fit_state as state
 from dashboard.will_it_fit_answer import Answer, OptionBar, answer, curve
 from dashboard.will_it_fit_figures import VERDICTS, curve_alt, curve_figure, legend, rows, term_rows
 from dashboard.will_it_fit_question import MOST_BOARDS, Question, model_of, to_parameters
-from dashboard.will_it_fit_words import assumed, cards, launch_command, launch_notes, layers_text, parameters_text
+from dashboard.will_it_fit_words import (
+    assumed,
+    cards,
+    launch_command,
+    launch_notes,
+    layers_text,
+    order_text,
+    parameters_text,
+    price_text,
+)
 from planner.errors import PlannerError
 from planner.fleet import Fleet
 from planner.memory.estimate import Engine, Verdict
@@ -44,11 +54,12 @@ def show() -> None:
                 "model", model=model, layers=layers_text(model), parameters=parameters_text(model.parameters.total)
             )
         )
-        found = answer(question)
+        known = will_it_fit_measured.known()
+        found = answer(question, known.experience)
     except PlannerError as error:
         st.html(will_it_fit_part("problem", title="This cannot be answered", text=str(error)))
         return
-    _answer(question, found)
+    _answer(question, found, known)
 
 
 def _live_fleet() -> None:
@@ -75,25 +86,29 @@ def _boards_of(fleet: Fleet) -> tuple[dict[str, int], list[str]]:
     return dict(counts.most_common()), sorted(others)
 
 
-def _answer(question: Question, found: Answer) -> None:
+def _answer(question: Question, found: Answer, known: Known) -> None:
     default = found.bar(None)
     if default is None:
         st.html(will_it_fit_part("unanswered", options=found.unanswered))
+        will_it_fit_measured.runs(question, None, known)
         return
     counts = {verdict.value: found.count(verdict) for verdict in Verdict}
     counts["total"] = sum(counts.values()) + len(found.unanswered)
-    st.html(will_it_fit_part("headline", bar=default, chosen=_verdict(default), counts=counts))
+    st.html(
+        will_it_fit_part("headline", bar=default, chosen=_verdict(default), counts=counts, price=price_text(default))
+    )
     holding = [bar for bar in found.bars if bar.option.is_accepted]
     lacking = [bar for bar in found.bars if not bar.option.is_accepted]
     if holding:
-        _list("Fits, or is tight", "least GPU memory first", holding)
-        question = _closer(question, found, default)
+        _list("Fits, or is tight", order_text(question), holding)
+        question = _closer(question, found, default, known)
         _list("Does not fit", "and why", lacking)
     else:
         _list("Fits nowhere here", "and why", lacking)
-        question = _closer(question, found, default)
+        question = _closer(question, found, default, known)
     if found.unanswered:
         st.html(will_it_fit_part("unanswered", options=found.unanswered))
+    will_it_fit_measured.runs(question, found.bar(question.option) or default, known)
     _link(question)
 
 
@@ -107,7 +122,7 @@ def _verdict(bar: OptionBar) -> tuple[str, str, str]:
     return VERDICTS[bar.option.verdict or Verdict.DOES_NOT_FIT]
 
 
-def _closer(question: Question, found: Answer, default: OptionBar) -> Question:
+def _closer(question: Question, found: Answer, default: OptionBar, known: Known) -> Question:
     """One option with its curve, its command, its terms and what was assumed; the question with that choice."""
     devices = [bar.option.device for bar in found.bars]
     bar = found.bar(question.option) or default
@@ -135,7 +150,7 @@ def _closer(question: Question, found: Answer, default: OptionBar) -> Question:
             else:
                 st.html(will_it_fit_part("hint", text="No command: with these settings the engine would not start."))
         with right:
-            _curve(question, bar)
+            _curve(question, bar, known)
     with st.container(border=True):
         is_vllm = question.engine is Engine.VLLM
         note = "terms err independently: their ranges add as squares" if is_vllm else "the ends of all ranges added"
@@ -143,11 +158,13 @@ def _closer(question: Question, found: Answer, default: OptionBar) -> Question:
             will_it_fit_part("terms", rows=term_rows(bar), bar=bar, device=option.run.device, sum_note=note)
             + will_it_fit_part("assumed", sentences=assumed(bar))
         )
+    with st.container(border=True):
+        will_it_fit_measured.review(bar, known)
     return question
 
 
-def _curve(question: Question, bar: OptionBar) -> None:
-    points = curve(question, bar.option)
+def _curve(question: Question, bar: OptionBar, known: Known) -> None:
+    points = curve(question, bar.option, known.experience)
     if not any(point.high > 0 for point in points):
         st.html(will_it_fit_part("hint", text="No request of any length finds room here, so there is no curve."))
         return

@@ -14,6 +14,7 @@ from dashboard.will_it_fit_question import (
     MOST_BOARDS,
     MOST_REQUESTS,
     MOST_TOKENS,
+    MOST_USD_PER_HOUR,
     Question,
     model_names,
     pack_facts,
@@ -34,7 +35,7 @@ VERSIONS: Mapping[Engine, tuple[str, ...]] = {
 """Offered versions: one of each band whose memory differs; any other can be typed."""
 
 WEIGHTS: Mapping[Engine, tuple[str, ...]] = {
-    Engine.VLLM: ("fp8", "int8", "awq", "gptq", "bitsandbytes", "mxfp4", "nvfp4"),
+    Engine.VLLM: ("fp8", "bitsandbytes"),  # other formats are those of a checkpoint, not asked for at start
     Engine.LLAMA_CPP: tuple(FILE_TYPE_BITS),
     Engine.OLLAMA: tuple(FILE_TYPE_BITS),
 }
@@ -182,15 +183,18 @@ def _precision(base: Question, question: Question) -> Question:
 
 
 def _devices(base: Question, question: Question) -> Question:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        boards = st.multiselect(
+            "Boards to look at",
+            [board.name for board in load_catalog().boards],
+            default=list(base.boards),
+            max_selections=MOST_BOARDS,
+            key=state.key("boards"),
+        )
+        with st.popover("Prices", disabled=not boards):
+            prices = _prices(base, boards)
     left, middle, right = st.columns([5, 3, 2], gap="small", vertical_alignment="bottom")
-    boards = left.multiselect(
-        "Boards to look at",
-        [board.name for board in load_catalog().boards],
-        default=list(base.boards),
-        max_selections=MOST_BOARDS,
-        key=state.key("boards"),
-    )
-    gpus = middle.pills(
+    gpus = left.pills(
         "GPUs together",
         list(RANKS),
         default=list(base.gpus),
@@ -198,13 +202,36 @@ def _devices(base: Question, question: Question) -> Question:
         key=state.key("gpus"),
         help="Ranks of tensor parallelism (vLLM), or GPUs that share the layers (llama.cpp).",
     )
-    with right:
+    with middle:
         profiles = st.toggle("MIG profiles", value=base.with_profiles, key=state.key("profiles"))
-    question = replace(question, boards=tuple(boards), gpus=tuple(sorted(gpus)), with_profiles=profiles)
+    question = replace(question, boards=tuple(boards), gpus=tuple(sorted(gpus)), with_profiles=profiles, prices=prices)
     if question.engine is not Engine.VLLM:
         return question
     with right, st.popover("More settings", width="stretch"):
         return _more(base, question)
+
+
+def _prices(base: Question, boards: list[str]) -> tuple[tuple[str, float], ...]:
+    """Of a whole GPU; a MIG profile costs its share of the memory slices."""
+    st.html(will_it_fit_part("hint", text="USD per hour of one whole GPU. A MIG device costs its share of the memory."))
+    known = dict(base.prices)
+    found = [
+        (
+            board,
+            st.number_input(
+                board,
+                0.0,
+                MOST_USD_PER_HOUR,
+                None,
+                0.1,
+                format="%.2f",
+                key=_begun(state.key("price", board), known.get(board)),
+                placeholder="no price",
+            ),
+        )
+        for board in boards
+    ]
+    return tuple((board, price) for board, price in found if price is not None)
 
 
 def _more(base: Question, question: Question) -> Question:
@@ -212,18 +239,18 @@ def _more(base: Question, question: Question) -> Question:
         "--gpu-memory-utilization",
         0.01,
         1.0,
-        base.gpu_memory_utilization,
+        None,
         0.01,
-        key=state.key("utilization"),
+        key=_begun(state.key("utilization"), base.gpu_memory_utilization),
         placeholder="the version's default",
     )
     batched = st.number_input(
         "--max-num-batched-tokens",
         1,
         MOST_TOKENS,
-        base.max_num_batched_tokens,
+        None,
         1024,
-        key=state.key("batched"),
+        key=_begun(state.key("batched"), base.max_num_batched_tokens),
         placeholder="the device's default",
     )
     eager = st.toggle("--enforce-eager", value=base.enforce_eager, key=state.key("eager"))
@@ -233,6 +260,13 @@ def _more(base: Question, question: Question) -> Question:
         max_num_batched_tokens=None if batched is None else int(batched),
         enforce_eager=eager,
     )
+
+
+def _begun(key: str, value: float | None) -> str:
+    """The key of a number box that begins with that value; one given to the box itself could not be cleared."""
+    if value is not None and key not in st.session_state:
+        st.session_state[key] = value
+    return key
 
 
 def _choice(

@@ -1,59 +1,41 @@
-"""Predictions beside measurements, by model, engine version and device, and the corrections that follow from them.
+"""Predictions beside measurements, by model, engine version and device, and what they ask to be corrected.
 
-A correction is a factor on one term: the median of measured / predicted over the runs of the same model, engine,
-version and device, each predicted with that run's own settings (so it carries over to other settings). It is bounded,
-because a measurement far from the law is more often another model, precision or flag than a wrong law; a factor cut at
-its bound is said to be so and leaves the range as it was. The KV pool of vLLM is never corrected itself: it is what the
-other terms leave.
+The KV pool of vLLM is compared and never corrected itself: it is what the other terms leave.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from statistics import median
-from types import MappingProxyType
+from functools import cache
 from typing import Final
 
-from planner.memory.estimate import Basis, Engine, Estimate, Run, Term, Verdict
+from planner.memory.corrections import BOUNDS, ROUNDING_BYTES, correction_of
+from planner.memory.estimate import Correction, Engine, Estimate, Run
 from planner.memory.measured import Measured
+from planner.memory.model_catalogue import model_rows
 from planner.sentences import spelled_bytes
-from planner.units import GIB, MIB
+from planner.units import MIB
 
-_ROUNDING: Final = GIB // 200  # vLLM prints two decimals of a GiB
-_SMALLEST_TERM: Final = 64 * MIB  # below it, rounding alone makes large factors
-_LEAST_SPREAD: Final = 0.01
+SMALLEST_TERM_BYTES: Final = 64 * MIB
+"""Below it, rounding alone makes large factors."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """How far a factor may go, and why no further."""
-
-    low: float
-    high: float
-    reason: str
-
-
-BOUNDS: Final[Mapping[str, Bound]] = MappingProxyType(
-    {
-        "weights": Bound(low=0.95, high=1.08, reason="weights follow from the checkpoint; more is another one"),
-        "kv_cache": Bound(low=0.98, high=1.02, reason="the cache of llama.cpp is exact; more is other settings"),
-        "activation": Bound(low=0.4, high=2.5, reason="kernels and samplers differ by build, not by more than this"),
-        "non_torch": Bound(low=0.2, high=5.0, reason="NCCL and library buffers differ by driver and by link"),
-        "graphs": Bound(low=0.3, high=3.0, reason="captured sizes differ by configuration"),
-        "compute": Bound(low=0.4, high=2.5, reason="backends lay out graphs differently"),
-    }
-)
+_RELEASE: Final = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
+_BUILD: Final = re.compile(r"b?(\d{3,6})(?:-[0-9a-f]{6,12})?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationKey:
-    """What a measurement speaks for: one model, engine, version and device. Patch releases share their lines."""
+    """What a measurement speaks for: one model, engine, version and device. Patch releases share their lines.
+
+    `ranks` is how many such devices share the model: between several there are buffers that one has not.
+    """
 
     model: str
     engine: Engine
     version: str | None
     device: str
+    ranks: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +56,12 @@ class TermComparison:
     @property
     def is_inside(self) -> bool:
         """Whether the measurement lies in the predicted range, give or take what printing rounds off."""
-        return self.low - _ROUNDING <= self.measured <= self.high + _ROUNDING
+        return self.low - ROUNDING_BYTES <= self.measured <= self.high + ROUNDING_BYTES
+
+    @property
+    def outside_bytes(self) -> int:
+        """How far the measurement lies outside of the predicted range; 0 within it."""
+        return 0 if self.is_inside else max(self.low - self.measured, self.measured - self.high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,27 +72,46 @@ class Calibration:
     terms: tuple[TermComparison, ...]
     measured_at: datetime | None = None
 
+    @property
+    def worst(self) -> TermComparison:
+        """The term that lies furthest outside of its range, else the one that was missed by most."""
+        return max(self.terms, key=lambda one: (one.outside_bytes, abs(one.measured - one.predicted)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Correction:
-    """A factor on one term with what it rests on. `is_cut` says that the measurements ask for more than the bound."""
+class TermReview:
+    """One term over all runs of a key: the last one, and the correction, or why there is none."""
 
-    term: str
-    factor: float
-    asked: float
-    low: float  # smallest and largest factor that was measured
-    high: float
+    name: str
     runs: int
-    is_cut: bool
-    sentence: str
+    last: TermComparison
+    correction: Correction | None
+    reason: str  # "" beside a correction
 
 
 def key_of(run: Run) -> CalibrationKey:
-    """The key of a run: the version down to its minor number, a build number of llama.cpp as it is."""
+    """The key of a run: an alias under the catalogue's name, the version down to its minor number, or a build number.
+
+    `build: 6845` of a log and `b6845-1a2b3c4d` are the same build of llama.cpp.
+    """
     version = run.engine_version
-    if version and (found := re.match(r"v?(\d{1,4})\.(\d{1,4})", version)):
+    if version and (found := _RELEASE.match(version)):
         version = f"{found.group(1)}.{found.group(2)}"
-    return CalibrationKey(model=run.model.name, engine=run.engine, version=version, device=run.device.name)
+    elif version and run.engine is Engine.LLAMA_CPP and (found := _BUILD.match(version)):
+        version = f"b{found.group(1)}"
+    model = _catalogue_name(run.model.name)
+    ranks = run.tensor_parallel * run.pipeline_parallel
+    return CalibrationKey(model=model, engine=run.engine, version=version, device=run.device.name, ranks=ranks)
+
+
+@cache
+def _names() -> Mapping[str, str]:
+    return {name.lower(): row.name for row in model_rows().values() for name in (*row.aliases, row.name)}
+
+
+def _catalogue_name(name: str) -> str:
+    """People serve a checkpoint under an alias; what was measured of one is known of the other."""
+    return _names().get(name.strip().lower(), name)
 
 
 def compare(run: Run, estimate: Estimate, measured: Measured, *, measured_at: datetime | None = None) -> Calibration:
@@ -156,142 +162,57 @@ def measured_terms(measured: Measured) -> dict[str, int]:
 
 def corrections_for(key: CalibrationKey, history: Iterable[Calibration]) -> tuple[Correction, ...]:
     """What the measured runs of that key ask for, term by term; none without one."""
-    factors: dict[str, list[float]] = {}
+    compared = _compared(key, history)
+    return tuple(
+        correction_of(name, factors) for name, found in sorted(compared.items()) if (factors := _factors(key, found))
+    )
+
+
+def review(key: CalibrationKey, history: Iterable[Calibration]) -> tuple[TermReview, ...]:
+    """Every term that the runs of that key measured, in the order of the last run, with what follows from it."""
+    reviews = []
+    for name, found in _compared(key, history).items():
+        factors = _factors(key, found)
+        reviews.append(
+            TermReview(
+                name=name,
+                runs=len(found),
+                last=found[-1],
+                correction=correction_of(name, factors) if factors else None,
+                reason="" if factors else _uncorrected(key, found[-1]),
+            )
+        )
+    return tuple(reviews)
+
+
+def _compared(key: CalibrationKey, history: Iterable[Calibration]) -> dict[str, list[TermComparison]]:
+    """Comparisons of that key by term, in the order of the history."""
+    found: dict[str, list[TermComparison]] = {}
     for calibration in history:
-        if calibration.key != key:
-            continue
-        for term in calibration.terms:
-            if term.name == "kv_cache" and key.engine is Engine.VLLM:
-                continue
-            is_large = max(term.predicted, term.measured) >= _SMALLEST_TERM
-            if term.name in BOUNDS and is_large and (factor := term.factor) is not None:
-                factors.setdefault(term.name, []).append(factor)
-    return tuple(_correction(name, found) for name, found in sorted(factors.items()))
+        if calibration.key == key:
+            for term in calibration.terms:
+                found.setdefault(term.name, []).append(term)
+    return found
 
 
-def corrected_terms(terms: Sequence[Term], corrections: Iterable[Correction]) -> tuple[Term, ...]:
-    """The terms with their factors. A measured factor narrows the range to what was measured; a cut one does not."""
-    by_name = {correction.term: correction for correction in corrections}
-    return tuple(_corrected(term, by_name[term.name]) if term.name in by_name else term for term in terms)
+def _factors(key: CalibrationKey, terms: Sequence[TermComparison]) -> list[float]:
+    return [term.factor for term in terms if term.factor is not None and not _uncorrected(key, term)]
 
 
-def corrected(estimate: Estimate, corrections: Sequence[Correction]) -> Estimate:
-    """The estimate with corrected terms, the pool that they leave, and the verdict for it.
-
-    A refusal that no term explains (heads not divisible, contradictory flags) stays one.
-    """
-    if not corrections:
-        return estimate
-    terms = corrected_terms(estimate.terms, corrections)
-    notes = (*estimate.assumed, *(correction.sentence for correction in corrections))
-    if "compute" in {term.name for term in terms}:
-        return _corrected_need(estimate, terms, notes)
-    return _corrected_pool(estimate, terms, notes)
+def _uncorrected(key: CalibrationKey, term: TermComparison) -> str:
+    """Why this measurement asks for no correction; empty where it does."""
+    if term.name == "kv_cache" and key.engine is Engine.VLLM:
+        return "not corrected itself: it is what the other terms leave"
+    if term.name not in BOUNDS:
+        return "not corrected: no bound is known for it"
+    if max(term.predicted, term.measured) < SMALLEST_TERM_BYTES:
+        return f"not corrected: below {spelled_bytes(SMALLEST_TERM_BYTES)}, where rounding alone makes large factors"
+    if term.predicted <= 0:
+        return "not corrected: nothing was predicted"
+    return ""
 
 
 def _on_devices(buffers: Mapping[str, int], total: int | None) -> int | None:
     """The largest device of those that are not the host; the total where there is only the host."""
     devices = [size for name, size in buffers.items() if not name.upper().startswith(("CPU", "CUDA_HOST", "ROCM_HOST"))]
     return max(devices) if devices else total
-
-
-def _correction(name: str, factors: Sequence[float]) -> Correction:
-    bound = BOUNDS[name]
-    asked = median(factors)
-    factor = min(max(asked, bound.low), bound.high)
-    is_cut = factor != asked
-    runs = f"{len(factors)} measured run{'s' if len(factors) > 1 else ''}"
-    sentence = f"The {name.replace('_', ' ')} is multiplied by {factor:.3f} after {runs}."
-    if is_cut:
-        sentence += f" They ask for {asked:.3f}, but {bound.reason}; check that the run is the one described."
-    return Correction(
-        term=name,
-        factor=factor,
-        asked=asked,
-        low=min(factors),
-        high=max(factors),
-        runs=len(factors),
-        is_cut=is_cut,
-        sentence=sentence,
-    )
-
-
-def _corrected(term: Term, correction: Correction) -> Term:
-    middle = round(term.bytes * correction.factor)
-    if correction.is_cut:
-        low, high = min(term.low, middle), max(term.high, middle)
-        basis = term.basis
-    else:
-        spread = max(_LEAST_SPREAD * middle, _ROUNDING)
-        low = round(min(term.bytes * correction.low, middle - spread))
-        high = round(max(term.bytes * correction.high, middle + spread))
-        basis = Basis.MEASURED
-    source = f"{correction.sentence} Before that: {spelled_bytes(term.bytes)} by {term.source}"
-    return replace(term, bytes=middle, low=max(low, 0), high=high, basis=basis, source=source)
-
-
-def _corrected_need(estimate: Estimate, terms: tuple[Term, ...], notes: tuple[str, ...]) -> Estimate:
-    """llama.cpp: the sum of the terms against the device."""
-    low, middle, high = (sum(getattr(term, end) for term in terms) for end in ("low", "bytes", "high"))
-    device = estimate.budget_bytes
-    verdict = Verdict.FITS if high <= device else Verdict.DOES_NOT_FIT if low > device else Verdict.TIGHT
-    cache = next((term for term in terms if term.name == "kv_cache"), None)
-    reason = f"It needs {spelled_bytes(middle)} of {spelled_bytes(device)} by what earlier runs measured."
-    return replace(
-        estimate,
-        terms=terms,
-        verdict=verdict,
-        reasons=(reason, *estimate.reasons),
-        kv_cache_bytes=cache.bytes if cache else estimate.kv_cache_bytes,
-        kv_cache_low_bytes=cache.low if cache else estimate.kv_cache_low_bytes,
-        kv_cache_high_bytes=cache.high if cache else estimate.kv_cache_high_bytes,
-        assumed=notes,
-    )
-
-
-def _corrected_pool(estimate: Estimate, terms: tuple[Term, ...], notes: tuple[str, ...]) -> Estimate:
-    """vLLM: the pool moves by what the charged terms moved."""
-    charged = _charged(estimate)
-    before = [term for term in estimate.terms if term.name in charged]
-    after = [term for term in terms if term.name in charged]
-    pool = estimate.kv_cache_bytes + sum(one.bytes for one in before) - sum(one.bytes for one in after)
-    slack_low = sum(one.high - one.bytes for one in after)
-    slack_high = sum(one.bytes - one.low for one in after)
-    ratio = pool / estimate.kv_cache_bytes if estimate.kv_cache_bytes > 0 else None
-    verdict, reasons = estimate.verdict, estimate.reasons
-    if ratio is not None and estimate.max_concurrency:
-        request = estimate.kv_cache_bytes / estimate.max_concurrency
-        is_sure = pool - slack_low >= request
-        verdict = Verdict.FITS if is_sure else Verdict.TIGHT if pool + slack_high >= request else Verdict.DOES_NOT_FIT
-        reason = f"By what earlier runs measured, {spelled_bytes(max(pool, 0))} are left for the KV cache"
-        reasons = (f"{reason}; one request of the longest length takes {spelled_bytes(round(request))}.", *reasons)
-    return replace(
-        estimate,
-        terms=tuple(
-            replace(one, bytes=pool, low=pool - slack_low, high=pool + slack_high) if one.name == "kv_cache" else one
-            for one in terms
-        ),
-        verdict=verdict,
-        reasons=reasons,
-        kv_cache_bytes=pool,
-        kv_cache_low_bytes=pool - slack_low,
-        kv_cache_high_bytes=pool + slack_high,
-        kv_cache_tokens=_scaled(estimate.kv_cache_tokens, ratio),
-        max_concurrency=estimate.max_concurrency * ratio if estimate.max_concurrency and ratio else None,
-        max_context=_scaled(estimate.max_context, min(ratio, 1.0)) if ratio is not None else estimate.max_context,
-        assumed=notes,
-    )
-
-
-def _charged(estimate: Estimate) -> frozenset[str]:
-    """Terms that the pool pays for. CUDA graphs are one from vLLM 0.21 on, which the estimate's own sum shows."""
-    others = [term for term in estimate.terms if term.name != "kv_cache"]
-    names = frozenset(term.name for term in others)
-    graphs = sum(term.bytes for term in others if term.name == "graphs")
-    rest = estimate.budget_bytes - sum(term.bytes for term in others)
-    is_charged = abs(rest - estimate.kv_cache_bytes) <= abs(rest + graphs - estimate.kv_cache_bytes)
-    return names if is_charged else names - {"graphs"}
-
-
-def _scaled(count: int | None, ratio: float | None) -> int | None:
-    return None if count is None or ratio is None else max(int(count * ratio), 0)

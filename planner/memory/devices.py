@@ -1,11 +1,12 @@
 """What CUDA sees of a board or of one of its MIG profiles, and how that is known; never the label.
 
-Order of evidence: what the user measured, what start-up logs of engines printed (`planner/data/cuda_memory.toml`), what
-the driver prints of a GPU instance (CUDA sees all of it: 20,992 MiB on a B200 1g.23gb), and the driver's total of a
-whole GPU less what it keeps to itself.
+Order of evidence: what the user states, what a start of an engine measured on such a device of the user's own (the
+store), what published start-up logs printed (`planner/data/cuda_memory.toml`), what the driver prints of a GPU instance
+(CUDA sees all of it: 20,992 MiB on a B200 1g.23gb), and the driver's total of a whole GPU less what it keeps to itself.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +27,29 @@ DATA: Final = Path(__file__).parent.parent / "data"
 DRIVER_RESERVE_BYTES: Final = 3 * GIB // 4
 """Driver's total less CUDA's: 0.33 GiB (L4) to 0.75 GiB (A100-80GB) on the boards that state both; the most counts."""
 
+MEASURED_SHARE: Final = (0.9, 1.1)
+"""Of the catalogue's figure: what lies outside was measured on another device, such as a MIG device of that board.
+
+Between boards and drivers one kind of device differs by far less (A10: 21.99 to 22.18 GiB in published logs).
+"""
+
 _OVERRIDE: Final = "given as --device-memory-bytes"
+_NOTHING_MEASURED: Final[Mapping[str, "MeasuredMemory"]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredMemory:
+    """What CUDA saw of one device in the user's own runs, by catalogue id of the board and MIG profile."""
+
+    board: str
+    profile: str | None
+    memory_bytes: int
+    source: str  # who printed it, when, and of how many it is the lowest
+
+    @property
+    def device(self) -> str:
+        """Name of the device."""
+        return device_name(self.board, self.profile)
 
 
 class MemoryRow(Row):
@@ -62,15 +85,32 @@ def measured_memory() -> Mapping[str, MemoryRow]:
     return MappingProxyType(rows)
 
 
-def device_of(board: Board, profile: Profile | None = None, *, memory_bytes: int | None = None) -> Device:
-    """The whole GPU, or one MIG device; `memory_bytes` replaces what is known. Raises UnknownMemory."""
+def device_name(board: str, profile: str | None) -> str:
+    """As people write it: the board, and the profile of a MIG device."""
+    return board if profile is None else f"{board} {profile}"
+
+
+def device_of(
+    board: Board,
+    profile: Profile | None = None,
+    *,
+    memory_bytes: int | None = None,
+    measured: Mapping[str, MeasuredMemory] = _NOTHING_MEASURED,
+) -> Device:
+    """The whole GPU, or one MIG device; `memory_bytes` replaces what is known. Raises UnknownMemory.
+
+    `measured` is by name of the device, and goes before the evidence of the catalogue.
+    """
+    name = device_name(board.name, None if profile is None else profile.name)
     if memory_bytes is not None:
         found = (memory_bytes, Basis.MEASURED, _OVERRIDE)
+    elif name in measured:
+        found = (measured[name].memory_bytes, Basis.MEASURED, measured[name].source)
     else:
         found = _whole(board) if profile is None else _instance(board, profile)
     size, basis, source = found
     return Device(
-        name=board.name if profile is None else f"{board.name} {profile.name}",
+        name=name,
         memory_bytes=size,
         basis=basis,
         source=source,
@@ -78,6 +118,16 @@ def device_of(board: Board, profile: Profile | None = None, *, memory_bytes: int
         architecture=board.architecture,
         board=board.name,
     )
+
+
+def is_plausible(board: Board, profile: Profile | None, memory_bytes: int) -> bool:
+    """Whether that much can have been measured on this device; anything can where the catalogue knows nothing."""
+    try:
+        known = device_of(board, profile).memory_bytes
+    except UnknownMemory:
+        return True
+    low, high = MEASURED_SHARE
+    return low * known <= memory_bytes <= high * known
 
 
 def unlisted_device(memory_bytes: int, name: str | None = None, *, is_mig: bool = False) -> Device:

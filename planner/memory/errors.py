@@ -9,3 +9,7 @@ class UnreadableModel(PlannerError):
 
 class UnknownMemory(PlannerError):
     """No source states how much memory this device has; its label is not taken for it."""
+
+
+class UnreadableLog(PlannerError):
+    """A start-up log says nothing about memory; the message says what to give instead."""

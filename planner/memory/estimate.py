@@ -57,8 +57,25 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """A factor on one term with what it rests on. `is_cut` says that the measurements ask for more than the bound."""
+
+    term: str
+    factor: float
+    asked: float
+    low: float  # smallest and largest factor that was measured
+    high: float
+    runs: int
+    is_cut: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How a model is to be run. None: the engine's default for that device and version, which the estimate names."""
+    """How a model is to be run. None: the engine's default for that device and version, which the estimate names.
+
+    `corrections` are what earlier runs of the same model, engine, version and device measured (`experience.py`).
+    """
 
     model: ModelFacts
     device: Device
@@ -91,6 +108,7 @@ class Run:
     swa_full: bool = False
     kv_unified: bool | None = None  # one cache for all sequences; None: the engine's default
     cpu_expert_layers: int = 0  # layers whose routed experts stay on the host (--n-cpu-moe)
+    corrections: tuple[Correction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

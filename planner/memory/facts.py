@@ -1,6 +1,7 @@
 """What a model is made of, as far as its memory depends on it: layers by kind, sizes, experts, parameters.
 
 Facts are those of one checkpoint. What a source does not state is None, and `assumed` names what had to be assumed.
+With `doubts` no verdict is better than tight.
 """
 
 from collections.abc import Mapping
@@ -89,6 +90,7 @@ class Quantisation:
     kept: tuple[str, ...] = ()  # names or patterns of modules that are not quantised
     kv_cache_format: str | None = None  # "fp8" where the checkpoint demands it
     expert_format: WeightFormat | None = None
+    is_known: bool = True  # False: the method is not known, and each weight may take up to 16 bits
     kept_shares: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -151,8 +153,10 @@ class ModelFacts:
     replicated_attention: int = 0
     prediction_layers: int = 0
     prediction_bytes: int = 0  # what the files hold of them
+    stack_layers: int | None = None  # where one layer of the stack is two of `layers` (attention beside a state)
+    doubts: tuple[str, ...] = ()  # sentences: weights that may come on top of what is counted
 
     @property
     def layer_count(self) -> int:
-        """Layers that hold weights."""
-        return sum(layers.count for layers in self.layers)
+        """Layers of the stack."""
+        return self.stack_layers if self.stack_layers is not None else sum(layers.count for layers in self.layers)

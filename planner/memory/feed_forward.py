@@ -3,7 +3,7 @@
 Counts follow the modules of Hugging Face transformers 5.23.0: a gated part has three matrices, a plain one two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.memory.config_fields import ConfigFields
 from planner.memory.families import Family
@@ -20,6 +20,7 @@ class FeedForward:
     norms: int = 0
     expert_size: int | None = None
     shared_size: int | None = None
+    dense_size: int = 0  # inner size of the dense part
 
 
 def feed_forward(
@@ -36,8 +37,8 @@ def feed_forward(
         size = dense_size(fields, family, layer)
         dense = _matrices(fields, family, size, family.decides(family.mlp_bias, fields)) + family.activation_scalars
     if not routed:
-        return FeedForward(mlp=dense, norms=size if family.inner_norms else 0)
-    return _mixture(fields, family, total, dense, beside)
+        return FeedForward(mlp=dense, norms=size if family.inner_norms else 0, dense_size=size)
+    return replace(_mixture(fields, family, total, dense, beside), dense_size=size)
 
 
 def is_sparse(fields: ConfigFields, layer: int, layers: int) -> bool:

@@ -63,6 +63,12 @@ FILE_TYPE_BITS: Final = MappingProxyType(
 
 _ALIASES: Final = MappingProxyType({"fp16": "f16", "auto": "f16", "bfloat16": "bf16", "float16": "f16", "fp32": "f32"})
 _LONG_NAMES: Final = MappingProxyType({"SMALL": "S", "MEDIUM": "M", "LARGE": "L"})
+# What llama-quantize takes for them, and what llama.cpp and ik_llama.cpp print of them.
+_FILE_ALIASES: Final = MappingProxyType(
+    {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q2_K_M": "Q2_K", "MXFP4 MOE": "MXFP4"}
+)
+_FILE_TYPE: Final = re.compile(r"(?:I?Q\d|TQ\d|B?F16|F32|MXFP4|NVFP4)(?![A-Z\d])[\w -]{0,40}", re.IGNORECASE)
+_PRINTED_AROUND: Final = re.compile(r"^(?:all|mostly) | *\(guessed\)$|_R[48]$", re.IGNORECASE)
 _STATED_BITS: Final = re.compile(r"(\d{1,2}(?:\.\d{1,5})?) ?bpw", re.IGNORECASE)
 
 
@@ -83,7 +89,12 @@ def file_type_bits(name: str) -> float | None:
     """Average bits per weight of a file type ("Q4_K_M", "Q4_K - Medium", "IQ3_K - 3.4325 bpw"), None when unknown."""
     if stated := _STATED_BITS.search(name[:100]):
         return float(stated.group(1))
-    spelled = name[:100].strip().upper()
+    spelled = _PRINTED_AROUND.sub("", name[:100].strip()).upper()
     for word, letter in _LONG_NAMES.items():
         spelled = spelled.replace(f" - {word}", f"_{letter}")
-    return FILE_TYPE_BITS.get(spelled)
+    return FILE_TYPE_BITS.get(_FILE_ALIASES.get(spelled, spelled))
+
+
+def names_file_type(name: str) -> bool:
+    """Whether this may be a file type: one of those here, or one that is named like them ("Q3_K_XL", "TQ1_0")."""
+    return file_type_bits(name) is not None or _FILE_TYPE.fullmatch(_PRINTED_AROUND.sub("", name.strip())) is not None

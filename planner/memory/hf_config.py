@@ -18,8 +18,10 @@ from planner.memory.model_kind import (
     refuse_what_is_not_text,
 )
 from planner.memory.parameters import count_stack
+from planner.memory.positions import positions_of
 from planner.memory.quantisation import read_quantisation
-from planner.memory.safetensors_header import PREDICTION, StoredTensors
+from planner.memory.safetensors_header import StoredTensors
+from planner.memory.stored_weights import reconcile
 from planner.memory.towers import tower_parameters
 
 DTYPES: Mapping[str, WeightFormat] = {
@@ -41,11 +43,13 @@ def facts_from_config(
     """
     if not isinstance(config, Mapping) or not config:
         raise UnreadableModel(f"{name} is no model configuration: a JSON object with fields is expected.")
+    config = _unwrapped(config)
     refuse_what_is_not_text(config, name)
     assumed: list[str] = []
+    doubts: list[str] = []
     text = TextPart(config, name)
     architecture = architecture_of(config) or architecture_of(text.fields)
-    family = family_of(text.model_type, architecture_of(text.fields) or architecture, text.fields, assumed)
+    family = family_of(text.model_type, architecture_of(text.fields) or architecture, text.fields, doubts)
     fields = _fields(text, family, name)
     layers = fields.count("num_hidden_layers", _listed_layers(fields))
     hidden = fields.count("hidden_size")
@@ -59,38 +63,54 @@ def facts_from_config(
     if family.pooler and _is_headless(architecture):
         parameters = replace(parameters, other=parameters.other + hidden * hidden + hidden)
     if text.vision is not None:
-        parameters = replace(parameters, tower=_tower(text.vision, text.outer, hidden, assumed))
+        parameters = replace(parameters, tower=_tower(text.vision, text.outer, hidden, assumed, doubts))
     elif (architecture or "").endswith("ForConditionalGeneration"):
-        assumed.append("The configuration says nothing of a vision or audio tower; its weights would come on top.")
+        doubts.append("The configuration says nothing of a vision or audio tower; its weights would come on top.")
     if text.has_audio:
-        assumed.append("The audio tower is not counted; its weights come on top.")
+        doubts.append("The audio tower is not counted; its weights come on top.")
     if all(mixing is Mixing.LINEAR for mixing in mixings) and family.windows == "granite_hybrid":
         assumed.append("No layer_types in the configuration: every layer was taken for a Mamba-2 layer.")
-    held = {} if stored is None else dict(stored.bytes_by_part)
-    prediction = held.pop(PREDICTION, 0)
-    if tied:
-        held.pop("head", None)  # some checkpoints store the embedding twice; engines load it once
+    quantisation = read_quantisation(fields.fields, modules, assumed)
+    if quantisation is not None and not quantisation.is_known:
+        doubts.append("How many bits each weight takes is not known.")
+    dtype = _dtype(fields, assumed)
+    held: Mapping[str, int] = {}
+    prediction = 0
+    if stored is not None:
+        both = reconcile(
+            stored, parameters, layers=layers, dtype=dtype, quantisation=quantisation, tied=tied, name=name
+        )
+        parameters, held, prediction = both.parameters, both.held, both.prediction_bytes
+        doubts = []  # the files hold all weights there are
     return ModelFacts(
         name=name,
         architecture=architecture or text.model_type,
         model_type=text.model_type,
         hidden_size=hidden,
-        intermediate_size=_largest_intermediate(fields),
+        intermediate_size=stack.dense_size or _largest_intermediate(fields),
         vocab_size=vocab,
-        max_positions=_max_positions(text, fields),
+        max_positions=positions_of(fields, text.outer, text.model_type),
         tied_embeddings=tied,
-        dtype=_dtype(fields, assumed),
+        dtype=dtype,
         layers=stack.layers,
         parameters=parameters,
         experts=stack.experts,
-        quantisation=read_quantisation(fields.fields, modules, assumed),
+        quantisation=quantisation,
         stored_bytes=held,
         source=source,
-        assumed=tuple(dict.fromkeys(assumed)),
+        assumed=tuple(dict.fromkeys((*assumed, *doubts))),
+        doubts=tuple(dict.fromkeys(doubts)),
+        stack_layers=None if len(mixings) == sum(one.count for one in stack.layers) else len(mixings),
         replicated_attention=stack.replicated_attention,
         prediction_layers=_prediction_layers(fields),
         prediction_bytes=prediction,
     )
+
+
+def _unwrapped(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration itself where a file keeps it under `facts`, beside what somebody derived from it."""
+    inner = config.get("facts")
+    return inner if isinstance(inner, Mapping) and inner and "model_type" not in config else config
 
 
 def _fields(text: TextPart, family: Family, name: str) -> ConfigFields:
@@ -140,12 +160,12 @@ def _listed_layers(fields: ConfigFields) -> int | None:
     return len(listed) if isinstance(listed, list) and listed else None
 
 
-def _tower(vision: ConfigFields, outer: ConfigFields, hidden: int, assumed: list[str]) -> int:
+def _tower(vision: ConfigFields, outer: ConfigFields, hidden: int, assumed: list[str], doubts: list[str]) -> int:
     """Its parameters; a tower whose sizes are not in the file is left out and named, as it is small beside the rest."""
     try:
         return tower_parameters(vision, outer, hidden, assumed)
     except UnreadableModel as error:
-        assumed.append(f"The vision tower is not counted: {error}")
+        doubts.append(f"The vision tower is not counted: {error}")
         return 0
 
 
@@ -154,10 +174,6 @@ def _largest_intermediate(fields: ConfigFields) -> int | None:
     if isinstance(listed, list):
         return max((size for size in listed if isinstance(size, int)), default=None)
     return fields.optional("intermediate_size")
-
-
-def _max_positions(text: TextPart, fields: ConfigFields) -> int | None:
-    return fields.optional("max_position_embeddings") or text.outer.optional("max_position_embeddings")
 
 
 def _dtype(fields: ConfigFields, assumed: list[str]) -> WeightFormat:

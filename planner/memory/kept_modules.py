@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from planner.memory.config_fields import ConfigFields
+from planner.memory.module_patterns import MAX_PATTERN, ModulePattern, NotUnderstood, read_pattern
 
-MAX_PATTERN = 300
 MAX_LAYERS = 512
+MAX_LOOKUPS = 200_000
+"""Names times patterns; a list that is longer is read as far as that. Published checkpoints need a tenth of it."""
 PREFIXES = ("model.layers", "model.language_model.layers", "language_model.model.layers", "backbone.layers")
 Modules = Mapping[str, Mapping[str, int]]
 """Part of `Parameters` -> module within a layer -> elements."""
@@ -65,11 +67,15 @@ def _attention_modules(fields: ConfigFields) -> Mapping[str, int]:
     return {f"self_attn.{name}": size for name, size in sizes.items()}
 
 
-def kept_shares(kept: Sequence[str], layers: Sequence[Modules]) -> dict[str, float]:
-    """Which share of each part, 0 to 1, stays as it was; parts of which nothing stays are left out."""
+def kept_shares(kept: Sequence[str], layers: Sequence[Modules], assumed: list[str]) -> dict[str, float]:
+    """Which share of each part, 0 to 1, stays as it was; parts of which nothing stays are left out.
+
+    Patterns that are not read are named in `assumed`: what they keep is then counted as quantised.
+    """
     if not kept:
         return {}
-    matches = _matcher(kept)
+    asked = 1 + sum(len(modules) * len(PREFIXES) * 2 for modules in layers[:MAX_LAYERS])
+    matches = _matcher(kept, max(1, MAX_LOOKUPS // asked), assumed)
     stays: dict[str, int] = {}
     total: dict[str, int] = {}
     for layer, modules in enumerate(layers[:MAX_LAYERS]):
@@ -85,22 +91,23 @@ def kept_shares(kept: Sequence[str], layers: Sequence[Modules]) -> dict[str, flo
     return shares
 
 
-def _matcher(kept: Iterable[str]) -> Callable[[str], bool]:
+def _matcher(kept: Iterable[str], most: int, assumed: list[str]) -> Callable[[str], bool]:
     exact: set[str] = set()
-    patterns: list[re.Pattern[str]] = []  # of whole names
+    patterns: list[ModulePattern] = []  # of whole names
     wildcards: list[re.Pattern[str]] = []  # of names, or of the modules that hold them
     for entry in kept:
-        if len(entry) > MAX_PATTERN:
-            continue
-        if entry.startswith("re:"):
-            try:
-                patterns.append(re.compile(entry[3:]))
-            except re.error:
-                continue
-        elif "*" in entry or "?" in entry:
-            wildcards.append(re.compile(fnmatch.translate(entry)))
-        else:
+        is_pattern = entry.startswith("re:") or "*" in entry or "?" in entry
+        if not is_pattern:
             exact.add(entry)
+        elif len(patterns) + len(wildcards) >= most or len(entry) > MAX_PATTERN:
+            _not_read(f"{len(entry)} characters, or one of too many", assumed)
+        elif entry.startswith("re:"):
+            try:
+                patterns.append(read_pattern(entry.removeprefix("re:")))
+            except NotUnderstood as reason:
+                _not_read(str(reason), assumed)
+        else:
+            wildcards.append(re.compile(fnmatch.translate(entry)))
 
     def matches(name: str) -> bool:
         pieces = name.split(".")
@@ -108,8 +115,14 @@ def _matcher(kept: Iterable[str]) -> Callable[[str], bool]:
             return True
         if any(piece in exact for piece in pieces) or ".".join(pieces[3:]) in exact:
             return True
-        return any(pattern.match(name) for pattern in patterns) or any(
+        return any(pattern.matches(name) for pattern in patterns) or any(
             pattern.match(".".join(pieces[:end])) for pattern in wildcards for end in range(1, len(pieces) + 1)
         )
 
     return matches
+
+
+def _not_read(reason: str, assumed: list[str]) -> None:
+    sentence = f"A pattern of modules that are not quantised was not read ({reason}); more may stay as it was."
+    if sentence not in assumed:
+        assumed.append(sentence)

@@ -87,8 +87,14 @@ def _latent_queries(settings: LlamaSettings, heads: int, latent_size: int) -> fl
 
 
 def _widest_feed_forward(model: ModelFacts) -> int:
-    dense = model.intermediate_size or 0
+    dense = _mean_inner_size(model) if model.intermediate_size is None else model.intermediate_size
     if model.experts is None:
         return dense
     routed = model.experts.active * model.experts.intermediate_size
     return max(dense if model.experts.layers < model.layer_count else 0, routed)
+
+
+def _mean_inner_size(model: ModelFacts) -> int:
+    """Where no size is stated: from the parameters, as of parts with two matrices, the wider of both kinds."""
+    layers = model.layer_count - (model.experts.layers if model.experts else 0)
+    return model.parameters.mlp // (2 * layers * model.hidden_size) if layers > 0 else 0

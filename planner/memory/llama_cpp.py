@@ -5,11 +5,12 @@ llama.cpp has no share of the device to stay within: it takes what it needs, and
 
 from dataclasses import dataclass, replace
 
+from planner.memory.corrections import corrected_terms
 from planner.memory.estimate import Basis, Engine, Estimate, Run, Term, Verdict
 from planner.memory.llama_compute import compute_need
 from planner.memory.llama_kv_cache import CacheNeed, cache_need, padded_context
 from planner.memory.llama_settings import LlamaSettings, settings_of
-from planner.memory.llama_versions import LatentCache
+from planner.memory.llama_versions import LatentCache, version_of
 from planner.memory.llama_weights import weight_need
 from planner.sentences import spelled_bytes
 from planner.units import MIB
@@ -72,6 +73,7 @@ def estimate_llama_cpp(run: Run) -> Estimate:
         max_context=longest,
         settings={
             "engine": settings.rules.label,
+            "engine_version": version_of(run.engine, run.engine_version),
             "n_ctx": settings.context,
             "n_parallel": settings.sequences,
             "kv_unified": int(settings.is_shared),
@@ -136,7 +138,7 @@ def _need(run: Run, settings: LlamaSettings) -> _Need:
             source="driver's total less the engine's buffers: 309 MiB on one measured run; CUDA contexts of 150 to 600",
         ),
     ]
-    return _Need(terms=tuple(terms), cache=cache, assumed=tuple(assumed))
+    return _Need(terms=corrected_terms(terms, run.corrections), cache=cache, assumed=tuple(assumed))
 
 
 def _cache_range(run: Run, settings: LlamaSettings, cache: CacheNeed, share: float) -> tuple[int, int]:
@@ -186,7 +188,8 @@ def _fitted(run: Run, settings: LlamaSettings) -> LlamaSettings:
     if context == settings.context:
         return settings
     note = f"Context lowered to {context} tokens, as {settings.rules.label} does to leave 1 GiB of the device free."
-    return replace(settings, context=context, assumed=(*settings.assumed, note))
+    micro_batch = min(settings.largest_micro_batch, context)
+    return replace(settings, context=context, micro_batch=micro_batch, assumed=(*settings.assumed, note))
 
 
 def _longest_context(run: Run, settings: LlamaSettings) -> int | None:
@@ -202,7 +205,7 @@ def _largest(run: Run, settings: LlamaSettings, budget: int, limit: int) -> int:
     while low < high:
         middle = (low + high + 1) // 2
         context = middle * _STEP
-        candidate = replace(settings, context=context, micro_batch=min(settings.micro_batch, context))
+        candidate = replace(settings, context=context, micro_batch=min(settings.largest_micro_batch, context))
         if _need(run, candidate).bytes <= budget:
             low = middle
         else:

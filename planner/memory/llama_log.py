@@ -5,8 +5,10 @@ Read off releases b3889 to v0.5.0 of llama.cpp started for this; Ollama's struct
 """
 
 import re
+from types import MappingProxyType
 from typing import Final
 
+from planner.memory.estimate import Engine
 from planner.memory.log_lines import SIZE
 from planner.memory.measured import StartFailure
 
@@ -94,6 +96,10 @@ FAILURES: Final = tuple(
     )
 )
 
+VERSION_MARKS: Final = MappingProxyType(
+    {Engine.LLAMA_CPP: ("build: ", "build_info: "), Engine.OLLAMA: ("Listening on ",)}
+)
+"""What stands in the line that gives the version, which may be far above the start of a model."""
 START: Final = re.compile(r"llama_model_loader: loaded meta data with")
 WORDS: Final = (
     "buffer",

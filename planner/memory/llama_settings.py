@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from planner.errors import PlannerError
 from planner.memory.estimate import Engine, Run
-from planner.memory.ggml_types import BLOCKS, cache_type
-from planner.memory.llama_versions import CacheRules, rules_for
+from planner.memory.ggml_types import BLOCKS, cache_type, names_file_type
+from planner.memory.llama_versions import CacheRules, is_version, rules_for, version_of
+
+_TYPES_OF_VLLM = frozenset({"auto", "bfloat16", "float16", "float32"})
 
 
 class ContradictorySettings(PlannerError):
@@ -21,6 +23,7 @@ class LlamaSettings:
     sequences: int
     is_shared: bool  # one cache for all sequences
     micro_batch: int
+    largest_micro_batch: int  # where the context does not cut it
     flash_attention: bool
     is_flash_sure: bool
     key_type: str
@@ -34,8 +37,12 @@ class LlamaSettings:
 def settings_of(run: Run) -> LlamaSettings:
     """The settings in force; refuses values that the engine refuses."""
     _check_counts(run)
+    _check_names(run)
     rules = rules_for(run.engine, run.engine_version, run.device.memory_bytes)
     assumed: list[str] = []
+    if not (run.engine_version or "").strip():
+        name = "Ollama" if run.engine is Engine.OLLAMA else "llama.cpp"
+        assumed.append(f"No version of {name} was given: {version_of(run.engine, None)} assumed.")
     sequences = run.n_parallel or run.max_num_seqs
     is_shared = rules.shares_cache or not rules.has_streams or sequences is None
     if run.kv_unified is not None and rules.has_streams:
@@ -44,7 +51,7 @@ def settings_of(run: Run) -> LlamaSettings:
         sequences = rules.default_slots
         assumed.append(f"{sequences} slot{'s' if sequences > 1 else ''}, the default of {rules.label}.")
     context, is_default = _context(run, rules, sequences, assumed)
-    micro_batch = min(run.n_ubatch or rules.micro_batch, run.n_batch or 2048, context)
+    micro_batch = min(run.n_ubatch or rules.micro_batch, run.n_batch or 2048)
     flash = run.flash_attention if run.flash_attention is not None else rules.flash_by_default
     if flash is None:
         flash = False
@@ -57,7 +64,8 @@ def settings_of(run: Run) -> LlamaSettings:
         context=context,
         sequences=sequences,
         is_shared=is_shared,
-        micro_batch=micro_batch,
+        micro_batch=min(micro_batch, context),
+        largest_micro_batch=micro_batch,
         flash_attention=flash,
         is_flash_sure=run.flash_attention is not None or rules.flash_by_default is not None,
         key_type=key_type,
@@ -86,6 +94,29 @@ def _check_counts(run: Run) -> None:
         raise ContradictorySettings(
             f"{ranks} GPUs are asked for on {run.device.name}, but a process sees one MIG device only. Use one rank."
         )
+
+
+def asked_file_type(run: Run) -> str | None:
+    """The file type asked for; None where none is, or where a log says that it is not known."""
+    asked = (run.quantization or "").strip()
+    return None if asked.lower() in ("", "none", "auto", "unknown, may not work") else asked
+
+
+def _check_names(run: Run) -> None:
+    """A word that names no version and no file type must not pass for the default."""
+    name = "Ollama" if run.engine is Engine.OLLAMA else "llama.cpp"
+    version = (run.engine_version or "").strip()
+    if version and not is_version(run.engine, version):
+        example = "0.12.3" if run.engine is Engine.OLLAMA else "b6133, v0.5.0 or ik -mla 3"
+        raise ContradictorySettings(f"{version[:40]!r} is no version of {name}. Give one such as {example}.")
+    asked = asked_file_type(run)
+    if asked is not None and not names_file_type(asked):
+        raise ContradictorySettings(
+            f"{asked[:40]!r} is no file type of {name}. Give one such as Q4_K_M or Q8_0, or the bits of a weight "
+            '("3.4 bpw").'
+        )
+    if run.dtype is not None and not names_file_type(run.dtype) and run.dtype not in _TYPES_OF_VLLM:
+        raise ContradictorySettings(f"{run.dtype[:40]!r} is no type of weights. Give --quantization F16, or Q8_0.")
 
 
 def _context(run: Run, rules: CacheRules, sequences: int, assumed: list[str]) -> tuple[int, bool]:

@@ -24,10 +24,14 @@ _NO_VALUES: Final = 7836  # PR 19067 (January 2026): with MLA no values are stor
 _WIDE_FEED_FORWARD: Final = 7347  # measured: two in b6845, three in b7347
 _SHORT_MASK: Final = 10361  # measured: not in b8179, in b10361
 _LATEST: Final = 1_000_000
+NEWEST_RELEASE: Final = "v0.5.0"
+"""Of llama.cpp: the last that was measured, and the one that a run without a version is taken for."""
+NEWEST_OLLAMA: Final = "0.30.0"
+"""The first of the newest band, which a run of Ollama without a version is taken for."""
 
 _BUILD: Final = re.compile(r"^b?(\d{3,6})(?:[-+].*)?$")
 _RELEASE: Final = re.compile(r"^v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?")
-_IK: Final = re.compile(r"^ik(?:[ /,;_-]+mla ?=? ?(\d))?", re.IGNORECASE)
+_IK: Final = re.compile(r"^ik(?:_llama(?:\.cpp)?)?(?:[ /,;_-]+mla ?=? ?(\d))?(?![a-z])", re.IGNORECASE)
 
 
 class LatentCache(StrEnum):
@@ -63,20 +67,28 @@ class CacheRules:
 
 
 def rules_for(engine: Engine, version: str | None, device_bytes: int) -> CacheRules:
-    """The rules of that engine version; without a version those of the latest release that was measured.
-
-    A version that cannot be read is taken as the latest; the label then says so.
-    """
+    """The rules of that engine version; without a version those of the latest release that was measured."""
     if engine is Engine.OLLAMA:
         return _ollama_rules(version, device_bytes)
     text = (version or "").strip()
     if fork := _IK.match(text):
         return _ik_rules(fork.group(1))
     build = _build_number(text)
-    label = f"llama.cpp {text}" if text and build is not None else "llama.cpp v0.5.0"
-    if text and build is None:
-        label += f" (version {text[:40]!r} is unknown)"
+    label = f"llama.cpp {text}" if build is not None else f"llama.cpp {NEWEST_RELEASE}"
     return _llama_cpp_rules(build or _LATEST, label)
+
+
+def is_version(engine: Engine, text: str) -> bool:
+    """Whether this names a version of the engine: a release, of llama.cpp also a build or the fork ("ik -mla 3")."""
+    text = text.strip()
+    if engine is Engine.OLLAMA:
+        return _RELEASE.match(text) is not None
+    return _build_number(text) is not None or _IK.match(text) is not None
+
+
+def version_of(engine: Engine, text: str | None) -> str:
+    """The version as given, else the one that is assumed."""
+    return (text or "").strip() or (NEWEST_OLLAMA if engine is Engine.OLLAMA else NEWEST_RELEASE)
 
 
 def _build_number(text: str) -> int | None:

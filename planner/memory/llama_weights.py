@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from planner.memory.estimate import Basis, Run
 from planner.memory.facts import ModelFacts, WeightFormat
 from planner.memory.ggml_types import file_type_bits
-from planner.memory.llama_settings import LlamaSettings
+from planner.memory.llama_settings import ContradictorySettings, LlamaSettings, asked_file_type
 
 _BITS_BY_FORMAT = {
     WeightFormat.FP32: 32.0,
     WeightFormat.FP16: 16.0,
     WeightFormat.BF16: 16.0,
-    WeightFormat.INT8: 8.5,
     WeightFormat.MXFP4: 4.6,
     WeightFormat.GGUF: 4.8944,
 }
@@ -37,8 +36,9 @@ class WeightNeed:
 def weight_need(run: Run, settings: LlamaSettings) -> WeightNeed:
     """Weights on the device: the output matrix, and the offloaded layers less the experts that stay on the host."""
     model = run.model
-    requantised = run.quantization is not None and file_type_bits(run.quantization) is not None
-    if model.stored_bytes and not requantised:
+    asked = asked_file_type(run)
+    requantised = asked is not None and file_type_bits(asked) is not None
+    if model.stored_bytes and not requantised and _is_read_as_stored(model):
         total = sum(model.stored_bytes.values())
         embedding = model.stored_bytes.get("embedding", 0)
         head = model.stored_bytes.get("head", 0) or (embedding if model.tied_embeddings else 0)
@@ -75,9 +75,21 @@ def _by_bits(run: Run, settings: LlamaSettings) -> WeightNeed:
     )
 
 
+def _is_read_as_stored(model: ModelFacts) -> bool:
+    """Whether a GGUF file holds what these files do: it is one, or its conversion keeps 16 or 32 bits."""
+    stored = model.quantisation.format if model.quantisation is not None else model.dtype
+    return stored in (WeightFormat.GGUF, WeightFormat.BF16, WeightFormat.FP16, WeightFormat.FP32)
+
+
 def _bits_of(run: Run) -> tuple[float, str, tuple[str, ...]]:
     """Bits per weight, the name they go by, and a sentence when the file type was assumed."""
-    for name in (run.quantization, run.dtype):
+    asked = asked_file_type(run)
+    if asked is not None and file_type_bits(asked) is None:
+        raise ContradictorySettings(
+            f"How many bits a weight takes in {asked[:40]} is not known here. Give the .gguf file, or write the bits "
+            f'beside it: "{asked[:40]} - 4.5 bpw".'
+        )
+    for name in (asked, run.dtype):
         if name and (bits := file_type_bits(name)) is not None:
             return bits, name, ()
     quantisation = run.model.quantisation
@@ -87,6 +99,9 @@ def _bits_of(run: Run) -> tuple[float, str, tuple[str, ...]]:
     bits = _BITS_BY_FORMAT.get(stored, 16.0)
     if stored is WeightFormat.GGUF:
         return bits, "Q4_K_M", ("File type Q4_K_M: none was stated.",)
+    if stored not in _BITS_BY_FORMAT:
+        sentence = f"llama.cpp reads no {stored.value}: 16 bits a weight, as a file has that is converted from it."
+        return bits, "BF16", (sentence,)
     return bits, stored.value, (f"A GGUF file in {stored.value}: no file type was stated.",)
 
 

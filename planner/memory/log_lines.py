@@ -1,6 +1,7 @@
-"""Lines of a foreign log and the numbers in them: bounded, without colours, never more than a log may hold.
+"""Lines of a foreign log and the numbers in them: bounded, without colours, never more than a start may hold.
 
-Every pattern that reads such lines uses bounded repeats, so that no line can keep it busy.
+Every pattern that reads such lines uses bounded repeats, and a number is only looked for where one begins, so that no
+line can keep them busy.
 """
 
 import math
@@ -18,21 +19,21 @@ _COLOUR: Final = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]|#033\[[0-9;]{0,20}m")
 _POWERS: Final = {"": 1, "K": 1024, "M": MIB, "G": GIB, "T": 1024 * GIB}
 _UNITS: Final = {"BYTES": 1} | {letter + end: size for letter, size in _POWERS.items() for end in ("B", "IB")}
 
-NUMBER: Final = r"(-?\d{1,12}(?:\.\d{1,12})?)"
+NUMBER: Final = r"((?<![\d.])-?\d{1,12}(?:\.\d{1,12})?)"
 SIZE: Final = NUMBER + r" {0,2}(bytes|[KMGT]i?B|B)\b"
 
 
-def lines_of(text: str) -> Iterator[str]:
-    """The lines, cut to a length and to a number that a start-up log never reaches."""
-    position = 0
-    limit = min(len(text), MAX_CHARS)
+def lines_of(text: str, start: int = 0, end: int | None = None) -> Iterator[str]:
+    """The lines from `start` on, cut to a length and to a number that a start-up log never reaches."""
+    position = start
+    limit = min(len(text) if end is None else end, start + MAX_CHARS)
     for _ in range(MAX_LINES):
         if position >= limit:
             return
-        end = text.find("\n", position, limit)
-        end = limit if end < 0 else end
-        line = text[position : min(end, position + MAX_LINE)]
-        position = end + 1
+        stop = text.find("\n", position, limit)
+        stop = limit if stop < 0 else stop
+        line = text[position : min(stop, position + MAX_LINE)]
+        position = stop + 1
         yield _COLOUR.sub("", line).rstrip("\r")
 
 

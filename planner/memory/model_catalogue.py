@@ -24,6 +24,7 @@ class ModelRow(Row):
 
     name: str
     aliases: tuple[str, ...] = ()
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)  # alias -> what its configuration has otherwise
     source: str
     parameters: int = Field(gt=0)
     checked: bool = False
@@ -44,6 +45,8 @@ def model_rows() -> Mapping[str, ModelRow]:
         check_sources((row.source,), tables.get("sources", {}), where)
         if row.name in rows:
             raise CatalogError(f"{where}: the name stands twice.")
+        if strangers := set(row.variants) - set(row.aliases):
+            raise CatalogError(f"{where}: variants names {sorted(strangers)[0]!r}, which is no alias of it.")
         rows[row.name] = row
     return rows
 
@@ -60,7 +63,7 @@ def find_model(text: str) -> ModelFacts:
     named = [row for row in model_rows().values() if wanted in _spellings(row)]
     exact = [row for row in named if wanted in (row.name.lower(), *(alias.lower() for alias in row.aliases))] or named
     if len(exact) == 1:
-        return _facts(exact[0].name)
+        return _facts(exact[0].name, _spelled(exact[0], wanted))
     if not exact and (derived := _derived(text)) is not None:
         return derived
     if exact:
@@ -78,10 +81,12 @@ def find_model(text: str) -> ModelFacts:
 def _derived(text: str) -> ModelFacts | None:
     """A mirror or a quantised copy of a model that is in the catalogue, by its name alone; says so in `assumed`."""
     parts = take_apart(text)
-    bases = [row.name for row in model_rows().values() if parts.stem in _spellings(row)]
-    if len(bases) != 1 or _facts(bases[0]).quantisation is not None:
+    bases = [row for row in model_rows().values() if parts.stem in _spellings(row)]
+    if len(bases) != 1:
         return None
-    base = _facts(bases[0])
+    base = _facts(bases[0].name, _spelled(bases[0], parts.stem))
+    if base.quantisation is not None:
+        return None
     how = "" if parts.quantisation is None else f", quantised to {parts.quantisation.format.value} as its name says"
     sentence = f"{text.strip()} is not in the catalogue; it was taken for a copy of {base.name}{how}."
     return replace(
@@ -94,7 +99,16 @@ def _spellings(row: ModelRow) -> set[str]:
     return names | {name.rpartition("/")[2] for name in names}
 
 
+def _spelled(row: ModelRow, wanted: str) -> str:
+    """The name or alias that was asked for, as the row spells it: engines are started with it."""
+    for name in (row.name, *row.aliases):
+        if wanted in (name.lower(), name.lower().rpartition("/")[2]):
+            return name
+    return row.name
+
+
 @cache
-def _facts(name: str) -> ModelFacts:
+def _facts(name: str, alias: str | None = None) -> ModelFacts:
     row = model_rows()[name]
-    return facts_from_config(row.config, name=name, source=f"planner/data/models.toml ({row.source})")
+    config = row.config | row.variants.get(alias or name, {})
+    return facts_from_config(config, name=alias or name, source=f"planner/data/models.toml ({row.source})")

@@ -11,15 +11,14 @@ from typing import Final
 
 from planner.errors import PlannerError
 from planner.hardware import Board, Profile
-from planner.memory.devices import device_of
+from planner.memory.devices import MeasuredMemory, device_name, device_of
 from planner.memory.engines import estimate_run
 from planner.memory.errors import UnknownMemory
 from planner.memory.estimate import Engine, Estimate, Run, Verdict
+from planner.memory.experience import NO_EXPERIENCE, Experience, corrected_run
 from planner.memory.facts import ModelFacts
 
 RANKS: Final = (1, 2, 4, 8)
-_SMALL_BATCH: Final = 2048  # vLLM's default of max_num_batched_tokens on small devices, and most sequences with it
-_BEFORE_AMPERE: Final = frozenset({"Volta", "Turing"})
 
 
 class ImpossibleNeed(PlannerError):
@@ -44,7 +43,10 @@ class Precision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What is asked of every option alike. `prices`: of one whole GPU by catalogue id, in USD per hour."""
+    """What is asked of every option alike. `prices`: of one whole GPU by catalogue id, in USD per hour.
+
+    `experience` is what earlier runs measured: memory of devices, and corrections of the options that they speak for.
+    """
 
     engine: Engine = Engine.VLLM
     engine_version: str | None = None
@@ -54,6 +56,7 @@ class Terms:
     max_num_batched_tokens: int | None = None
     enforce_eager: bool = False
     prices: Mapping[str, float] = field(default_factory=dict)
+    experience: Experience = NO_EXPERIENCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,7 @@ class Option:
     @property
     def device(self) -> str:
         """As people write it."""
-        name = self.board if self.profile is None else f"{self.board} {self.profile}"
+        name = device_name(self.board, self.profile)
         return name if self.gpus == 1 else f"{self.gpus} x {name}"
 
     @property
@@ -100,8 +103,9 @@ def search(model: ModelFacts, need: Need, boards: Iterable[Board], terms: Terms 
     """Every option of these boards; raises ImpossibleNeed where the model itself cannot serve the need."""
     asked = terms or Terms()
     _refuse(model, need)
+    measured = asked.experience.memory
     found = [
-        _option(model, need, asked, board, profile, gpus, precision)
+        _option(model, need, asked, board, profile, gpus, precision, measured)
         for board in boards
         for profile, gpus in _devices(board, asked.ranks)
         for precision in asked.precisions
@@ -141,6 +145,7 @@ def _option(
     profile: Profile | None,
     gpus: int,
     precision: Precision,
+    measured: Mapping[str, MeasuredMemory],
 ) -> Option:
     taken = _share(board, profile)
     share = None if taken is None else taken * gpus
@@ -152,10 +157,9 @@ def _option(
     except UnknownMemory:
         whole = None
     try:
-        _refuse_precision(board, precision, asked.engine)
         run = Run(
             model=model,
-            device=device_of(board, profile),
+            device=device_of(board, profile, measured=measured),
             engine=asked.engine,
             engine_version=asked.engine_version,
             tensor_parallel=gpus,
@@ -163,11 +167,11 @@ def _option(
             kv_cache_dtype=precision.kv_cache_dtype,
             max_model_len=need.context,
             max_num_seqs=need.concurrency,
-            max_num_batched_tokens=_batched(need, asked),
-            dtype=_dtype(board, asked),
+            max_num_batched_tokens=asked.max_num_batched_tokens,
             gpu_memory_utilization=asked.gpu_memory_utilization if asked.engine is Engine.VLLM else None,
             enforce_eager=asked.enforce_eager,
         )
+        run = corrected_run(run, asked.experience)
         estimate = estimate_run(run)
         verdict, reason = _judged(estimate, need, asked.engine)
     except PlannerError as error:
@@ -185,25 +189,6 @@ def _option(
         run=run,
         estimate=estimate,
     )
-
-
-def _dtype(board: Board, asked: Terms) -> str | None:
-    """Before Ampere there is no bfloat16, so vLLM is told float16; elsewhere the checkpoint decides."""
-    return "float16" if asked.engine is Engine.VLLM and board.architecture in _BEFORE_AMPERE else None
-
-
-def _refuse_precision(board: Board, precision: Precision, engine: Engine) -> None:
-    """FP8 weights and caches of vLLM need Ampere or later (docs.vllm.ai, Quantization, supported hardware)."""
-    kinds = f"{precision.quantization or ''} {precision.kv_cache_dtype or ''}".lower()
-    if engine is Engine.VLLM and board.architecture in _BEFORE_AMPERE and "fp8" in kinds:
-        raise ImpossibleNeed(f"vLLM has no FP8 on {board.architecture}; {board.name} needs another precision.")
-
-
-def _batched(need: Need, asked: Terms) -> int | None:
-    """vLLM runs no more sequences than batched tokens; where its default would cut the need, it is raised."""
-    if asked.max_num_batched_tokens is not None or asked.engine is not Engine.VLLM:
-        return asked.max_num_batched_tokens
-    return need.concurrency if need.concurrency > _SMALL_BATCH else None
 
 
 def _share(board: Board, profile: Profile | None) -> float | None:

@@ -26,6 +26,7 @@ class Stack:
     experts: Experts | None
     replicated_attention: int
     parts_by_layer: tuple[frozenset[str], ...]  # parts that a layer has, by their names in Parameters
+    dense_size: int | None  # largest inner size of a dense feed-forward part
 
 
 def count_stack(
@@ -57,6 +58,7 @@ def count_stack(
         experts=_experts(fields, parts),
         replicated_attention=sum(mixer.replicated for mixer in mixers),
         parts_by_layer=tuple(_parts(mixer, part) for mixer, part in zip(mixers, parts, strict=True)),
+        dense_size=max((part.dense_size for part in parts), default=0) or None,
     )
 
 
@@ -119,11 +121,11 @@ def _feed_forward(fields: ConfigFields, family: Family, mixing: Mixing, layer: i
         return FeedForward()  # Nemotron-H, Mamba: one mixer or one feed-forward part in a layer
     if fields.flag("use_double_wide_mlp") and layer >= layers - fields.count("num_kv_shared_layers", 0, least=0):
         single = feed_forward(fields, family, layer, layers)
-        return replace(single, mlp=2 * single.mlp)
+        return replace(single, mlp=2 * single.mlp, dense_size=2 * single.dense_size)
     part = feed_forward(fields, family, layer, layers)
     if part.expert_size is None and not fields.get("num_experts") and fields.get("shared_intermediate_size"):
         size = fields.count("shared_intermediate_size")  # Granite 4 without experts keeps only the shared part
-        return replace(part, mlp=3 * fields.count("hidden_size") * size)
+        return replace(part, mlp=3 * fields.count("hidden_size") * size, dense_size=size)
     return part
 
 

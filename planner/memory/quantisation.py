@@ -23,7 +23,18 @@ LOADED_AS: Mapping[str, WeightFormat] = {
     "mxfp4": WeightFormat.MXFP4,
     "gguf": WeightFormat.GGUF,
     "int8": WeightFormat.INT8,
+    "eetq": WeightFormat.INT8,
 }
+WORDS: tuple[tuple[str, WeightFormat, float], ...] = (
+    ("mxfp4", WeightFormat.MXFP4, 4),
+    ("nvfp4", WeightFormat.NVFP4, 4),
+    ("float8", WeightFormat.FP8, 8),
+    ("fp8", WeightFormat.FP8, 8),
+    ("int8", WeightFormat.INT8, 8),
+    ("int4", WeightFormat.GPTQ, 4),
+    ("fp4", WeightFormat.MXFP4, 4),
+)
+"""How torchao (`quant_type`), quark (`dtype` of weights) and quanto (`weights`) name a type; the first that fits."""
 ALGORITHMS: Mapping[str, WeightFormat] = {
     "FP8": WeightFormat.FP8,
     "FP8_PER_CHANNEL_PER_TOKEN": WeightFormat.FP8,
@@ -69,13 +80,21 @@ def read_quantisation(config: Mapping[str, Any], layers: Sequence[Modules], assu
     if stated is None and beside is None:
         return None
     table = {**(stated or {}), **(beside or {})}
-    method = str(table.get("quant_method") or "").lower()
+    method = str(table.get("quant_method") or "").strip().lower()
+    known = True
     if "quant_algo" in table or method.startswith("modelopt"):
         read = _modelopt(table, assumed)
     elif method == "compressed-tensors" or "config_groups" in table:
         read = _compressed_tensors(table, assumed)
     else:
-        read = _plain(method, table, assumed)
+        read = _plain(method, table)
+        if read is _UNKNOWN:
+            known = False
+            read = WeightFormat.INT8, _number(table.get("bits")) or 8, None, None
+            assumed.append(
+                f"The quantisation method {method[:40] or 'without a name'} is not known here; {read[1]:g} bits for "
+                "each weight of the large matrices were assumed, and up to 16 are possible."
+            )
     if read is None:
         return None
     form, bits, group, experts = read
@@ -89,14 +108,17 @@ def read_quantisation(config: Mapping[str, Any], layers: Sequence[Modules], assu
         kept=kept,
         kv_cache_format=_cache_format(table),
         expert_format=None if experts is form else experts,
-        kept_shares=kept_shares(kept, layers),
+        is_known=known,
+        kept_shares=kept_shares(kept, layers, assumed),
     )
 
 
 Read = tuple[WeightFormat, float | None, int | None, WeightFormat | None]
+_UNKNOWN: Read = WeightFormat.INT8, None, None, WeightFormat.INT8
 
 
-def _plain(method: str, table: Mapping[str, Any], assumed: list[str]) -> Read | None:
+def _plain(method: str, table: Mapping[str, Any]) -> Read | None:
+    """`_UNKNOWN` itself where the method is not known."""
     bits, group = (
         _number(table.get("bits") or table.get("w_bit")),
         _whole(table.get("group_size") or table.get("q_group_size")),
@@ -108,15 +130,43 @@ def _plain(method: str, table: Mapping[str, Any], assumed: list[str]) -> Read | 
     if method in ("bitsandbytes", "bnb") or "load_in_4bit" in table or "load_in_8bit" in table:
         if table.get("load_in_8bit"):
             return WeightFormat.INT8, 8, None, None
+        if table.get("load_in_4bit") is False and table.get("load_in_8bit") is False:
+            return None
         return WeightFormat.NF4, 4, 64, None
+    if method in ("torchao", "quark", "quanto"):
+        return _by_word(method, table)
+    if method == "hqq":
+        return _hqq(table)
     form = LOADED_AS.get(method)
     if form is None:
-        assumed.append(
-            f"The quantisation method {method or 'without a name'} is not known here; {bits or 4:g} bits for each "
-            "weight of the large matrices were assumed."
-        )
-        return (WeightFormat.INT8 if bits == 8 else WeightFormat.GPTQ), bits or 4, group, None
+        return _UNKNOWN
     return form, bits, group if group and group > 0 else None, None
+
+
+def _by_word(method: str, table: Mapping[str, Any]) -> Read:
+    """torchao, AMD's quark and quanto say the type of the weights in a word; where it stands differs."""
+    stated: object = table.get("weights") if method == "quanto" else table.get("quant_type")
+    if method == "quark":
+        overall = table.get("global_quant_config")
+        stated = overall.get("weight") if isinstance(overall, Mapping) else None
+        if isinstance(stated, Mapping):
+            stated = stated.get("dtype")
+    if isinstance(stated, Mapping):
+        stated = [str(one.get("_type") if isinstance(one, Mapping) else one) for one in stated.values()]
+    word = "".join(letter for letter in str(stated).lower() if letter.isalnum())
+    for part, form, bits in WORDS:
+        if part in word:
+            return form, bits, None, None
+    return _UNKNOWN
+
+
+def _hqq(table: Mapping[str, Any]) -> Read:
+    inner = table.get("quant_config")
+    weights = inner.get("weight_quant_params") if isinstance(inner, Mapping) else None
+    bits = _number(weights.get("nbits")) if isinstance(weights, Mapping) else None
+    if bits is None or not isinstance(weights, Mapping):
+        return _UNKNOWN
+    return (WeightFormat.INT8 if bits >= 8 else WeightFormat.GPTQ), bits, _whole(weights.get("group_size")), None
 
 
 def _modelopt(table: Mapping[str, Any], assumed: list[str]) -> Read | None:

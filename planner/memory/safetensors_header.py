@@ -44,11 +44,15 @@ BITS: Mapping[str, int] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTensors:
-    """Bytes and elements that weight files hold, by part; `dtypes` are bytes by data type."""
+    """Bytes that weight files hold, by part; `dtypes` are bytes by data type.
+
+    `layers` is how many decoder layers their names number, None where none is numbered.
+    """
 
     bytes_by_part: Mapping[str, int] = field(default_factory=dict)
     dtypes: Mapping[str, int] = field(default_factory=dict)
     tensors: int = 0
+    layers: int | None = None
 
 
 def header_length(beginning: bytes, name: str) -> int:
@@ -82,7 +86,7 @@ def read_safetensors_header(beginning: bytes, name: str, *, layers: int | None =
         raise UnreadableModel(f"{name} has a header that is not an object of tensors; it is damaged.")
     by_part: dict[str, int] = {}
     by_dtype: dict[str, int] = {}
-    tensors = 0
+    tensors = highest = 0
     for tensor, entry in header.items():
         if tensor == "__metadata__":
             continue
@@ -91,21 +95,24 @@ def read_safetensors_header(beginning: bytes, name: str, *, layers: int | None =
         by_part[part] = by_part.get(part, 0) + size
         by_dtype[dtype] = by_dtype.get(dtype, 0) + size
         tensors += 1
-    return StoredTensors(bytes_by_part=by_part, dtypes=by_dtype, tensors=tensors)
+        if found := DECODER_LAYER.match(tensor):
+            highest = max(highest, int(found[1]) + 1)
+    return StoredTensors(bytes_by_part=by_part, dtypes=by_dtype, tensors=tensors, layers=highest or None)
 
 
 def together(files: Iterable[StoredTensors]) -> StoredTensors:
     """Several files of one checkpoint."""
     by_part: dict[str, int] = {}
     by_dtype: dict[str, int] = {}
-    tensors = 0
+    tensors = highest = 0
     for stored in files:
         for part, size in stored.bytes_by_part.items():
             by_part[part] = by_part.get(part, 0) + size
         for dtype, size in stored.dtypes.items():
             by_dtype[dtype] = by_dtype.get(dtype, 0) + size
         tensors += stored.tensors
-    return StoredTensors(bytes_by_part=by_part, dtypes=by_dtype, tensors=tensors)
+        highest = max(highest, stored.layers or 0)
+    return StoredTensors(bytes_by_part=by_part, dtypes=by_dtype, tensors=tensors, layers=highest or None)
 
 
 def _size(tensor: str, entry: Any, name: str) -> tuple[int, str]:
@@ -133,6 +140,7 @@ def _counts(value: Any) -> list[int] | None:
     return value if usable else None
 
 
+DECODER_LAYER = re.compile(r"(?:(?:model|language_model|transformer|backbone)\.)*(?:layers|h)\.(\d{1,6})\.")
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)\.")
 PARTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (part, re.compile(pattern))

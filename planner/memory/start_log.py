@@ -1,7 +1,8 @@
 """Reads the start-up log of vLLM, llama.cpp or Ollama into what it measured.
 
-A log may hold several starts (restarts of a pod): the last one counts. It is foreign text: cut, binary, hostile or
-empty input gives a `Measured` with less in it, never an error and never a number that was not printed.
+A log may hold several starts (restarts of a pod): the last one counts, wherever it stands. It is foreign text: cut,
+binary, hostile or empty input gives a `Measured` with less in it, never an error and never a number that was not
+printed.
 """
 
 import re
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from planner.memory import llama_log, vllm_log
 from planner.memory.estimate import Engine
-from planner.memory.log_lines import bytes_of, count_of, lines_of, ratio_of
+from planner.memory.log_lines import MAX_CHARS, MAX_LINE, bytes_of, count_of, lines_of, ratio_of
 from planner.memory.measured import Measured, StartFailure
 
 _Patterns = Sequence[tuple[re.Pattern[str], tuple[str, ...]]]
@@ -31,6 +32,8 @@ _TRUE: Final = frozenset({"True", "true", "enabled", "Enabled", "1"})
 _FALSE: Final = frozenset({"False", "false", "disabled", "Disabled", "0"})
 _SWITCHES: Final = frozenset({"enforce_eager", "flash_attention", "kv_unified"})
 _MAX_FAILURE_TEXT: Final = 400
+_HEAD: Final = 4 << 20  # the engine is mostly told by it
+_PREAMBLE: Final = 1 << 20  # what may stand before the first banner and belong to it
 
 
 @dataclass(slots=True)
@@ -51,6 +54,11 @@ class _Found:
         known = ("weights_bytes", "kv_cache_bytes", "kv_cache_tokens", "gpu_blocks", "max_concurrency")
         return self.failure is not None or any(name in self.numbers for name in known) or bool(self.buffers)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no number was found."""
+        return not self.numbers and not self.buffers
+
     def add(self, name: str, value: float | None) -> None:
         if value is not None and name:
             values = self.numbers.setdefault(name, [])
@@ -60,34 +68,64 @@ class _Found:
 
 def parse_start_log(text: str) -> Measured:
     """What the last start in this log printed about memory."""
-    head = text[: 4 << 20]
-    is_ollama = any(mark in head for mark in llama_log.OLLAMA_MARKS)
-    is_llama = is_ollama or any(mark in head for mark in llama_log.MARKS)
-    is_vllm = any(mark in head for mark in vllm_log.MARKS) and not ("load_tensors:" in head or is_ollama)
-    found = _Found()
-    identity: dict[str, str] = {}
-    words = vllm_log.WORDS if is_vllm else llama_log.WORDS
-    for line in lines_of(text) if is_vllm or is_llama else ():
-        if not any(word in line for word in words):
-            continue
-        if is_vllm:
-            found = _restarted(found, line, vllm_log.START, identity)
-            _read_vllm(found, line)
-        else:
-            found = _restarted(found, line, llama_log.START, identity)
-            _read_llama(found, line)
-    engine = Engine.VLLM if is_vllm else Engine.OLLAMA if is_ollama else Engine.LLAMA_CPP if is_llama else None
-    found.texts = {**identity, **found.texts}
+    engine = _engine_of(text[:_HEAD]) or (_engine_of(text) if len(text) > _HEAD else None)
+    if engine is None:
+        return Measured()
+    is_vllm = engine is Engine.VLLM
+    start = _last_start(text, is_vllm)
+    found = _read(text, start, None, is_vllm)
+    if start == 0 and len(text) > MAX_CHARS and found.is_empty:
+        start = text.rfind("\n", 0, len(text) - MAX_CHARS) + 1  # no start was found: what was printed last may tell
+        found = _read(text, start, None, is_vllm)
+    if "engine_version" not in found.texts and (version := _version_before(text, start, engine)):
+        found.texts["engine_version"] = version
+    if is_vllm and found.is_empty and not any(mark in text for mark in vllm_log.SURE_MARKS):
+        found.failure = found.failure_text = None  # another program that ran out of memory
     return _measured(found, engine)
 
 
-def _restarted(found: _Found, line: str, banner: re.Pattern[str], identity: dict[str, str]) -> _Found:
-    """A new collection where another start begins; the version is printed once for all of them."""
-    if banner.search(line) is None or not found.has_ended():
-        return found
-    if version := found.texts.get("engine_version"):
-        identity["engine_version"] = version
-    return _Found()
+def _engine_of(text: str) -> Engine | None:
+    if any(mark in text for mark in llama_log.OLLAMA_MARKS):
+        return Engine.OLLAMA
+    if "load_tensors:" not in text and any(mark in text for mark in vllm_log.MARKS):
+        return Engine.VLLM
+    return Engine.LLAMA_CPP if any(mark in text for mark in llama_log.MARKS) else None
+
+
+def _last_start(text: str, is_vllm: bool) -> int:
+    """Where the last start begins: at the last banner before which another start had said something; else at 0.
+
+    Every rank and every engine of one start has its banner, so most banners begin none.
+    """
+    banner = vllm_log.START if is_vllm else llama_log.START
+    starts = [0, *(text.rfind("\n", 0, match.start()) + 1 for match in banner.finditer(text))]
+    for before, start in zip(starts[-2::-1], starts[:0:-1], strict=True):
+        if start > before and _read(text, before, start, is_vllm).has_ended():
+            return start
+    return starts[1] if len(starts) > 1 and starts[1] > _PREAMBLE else 0
+
+
+def _version_before(text: str, position: int, engine: Engine) -> str | None:
+    """The version, which a server prints once for all the models that it starts."""
+    marks = llama_log.VERSION_MARKS.get(engine, ())
+    at = max((text.rfind(mark, 0, position) for mark in marks), default=-1)
+    if at < 0:
+        return None
+    found = _Found()
+    for line in lines_of(text, text.rfind("\n", 0, at) + 1, at + MAX_LINE):
+        _read_texts(found, line, llama_log.TEXTS)
+        break
+    return found.texts.get("engine_version")
+
+
+def _read(text: str, start: int, end: int | None, is_vllm: bool) -> _Found:
+    """What the lines between two places say."""
+    found = _Found()
+    words, read = (vllm_log.WORDS, _read_vllm) if is_vllm else (llama_log.WORDS, _read_llama)
+    for line in lines_of(text, start, end):
+        if any(word in line for word in words):
+            read(found, line)
+    return found
 
 
 def _read_vllm(found: _Found, line: str) -> None:

@@ -5,16 +5,21 @@ budget = gpu_memory_utilization x memory that CUDA sees; cache = budget - weight
 """
 
 from collections.abc import Mapping
-from math import ceil, floor, sqrt
 
-from planner.memory.estimate import Basis, Estimate, Run, Term, Verdict
+from planner.memory.corrections import corrected_terms
+from planner.memory.estimate import Basis, Estimate, Run, Term
 from planner.memory.facts import LayerKind, Layers
-from planner.memory.vllm_activation import activation_of
+from planner.memory.vllm_activation import activation_of, old_encoder_peak
+from planner.memory.vllm_dtypes import cache_dtype
+from planner.memory.vllm_formats import quantization_flag
 from planner.memory.vllm_kv_cache import KvPlan, kv_plan
-from planner.memory.vllm_overheads import graphs_of, late_bytes, lora_of, non_torch_of, smallest_share
-from planner.memory.vllm_versions import ContradictoryRun, Settings, settings_of
-from planner.memory.vllm_weights import Weights, padded_vocabulary, weights_of
-from planner.units import GIB
+from planner.memory.vllm_overheads import graphs_of, lora_of, non_torch_of
+from planner.memory.vllm_padding import padded_vocabulary
+from planner.memory.vllm_settings import Settings, settings_of
+from planner.memory.vllm_verdict import Room, judge, smallest_share
+from planner.memory.vllm_versions import ContradictoryRun
+from planner.memory.vllm_weights import Weights, weights_of
+from planner.sentences import spelled_bytes
 
 
 def estimate_vllm(run: Run) -> Estimate:
@@ -23,40 +28,36 @@ def estimate_vllm(run: Run) -> Estimate:
     _refuse(run)
     weights = weights_of(run, settings)
     plan = kv_plan(run, settings)
-    terms = _terms(run, settings, weights, plan)
-    device = run.device.memory_bytes
-    budget = floor(device * settings.utilization)
-    pool = budget - sum(term.bytes for term in terms)
-    above = sqrt(sum((term.high - term.bytes) ** 2 for term in terms))
-    below = sqrt(sum((term.bytes - term.low) ** 2 for term in terms))
-    low, high = floor(pool - above), floor(pool + below)
-    need = plan.bytes_per_request(settings.max_model_len) if plan.groups else 0
-    verdict, reasons = _judge(run, settings, terms, plan, (low, pool, high), need)
+    room = Room(
+        run=run,
+        settings=settings,
+        terms=corrected_terms(_terms(run, settings, weights, plan), run.corrections),
+        plan=plan,
+    )
+    verdict, reasons = judge(room)
     cache = Term(
         name="kv_cache",
-        bytes=max(0, pool),
-        low=max(0, low),
-        high=max(0, high),
+        bytes=max(0, room.pool),
+        low=max(0, room.low),
+        high=max(0, room.high),
         basis=Basis.FORMULA if plan.known else Basis.ASSUMED,
         source="what the other terms leave of the budget (vllm/v1/worker/gpu_worker.py)",
     )
-    room = max(0, pool)
-    share = smallest_share(budget - pool + need, device)
-    resolved = _resolved(run, settings, plan, share)
+    left = max(0, room.pool)
     return Estimate(
         verdict=verdict,
         reasons=reasons,
-        device_bytes=device,
-        budget_bytes=budget,
-        terms=(*terms, cache),
-        kv_cache_bytes=pool,
-        kv_cache_low_bytes=low,
-        kv_cache_high_bytes=high,
+        device_bytes=run.device.memory_bytes,
+        budget_bytes=room.budget,
+        terms=(*room.terms, cache),
+        kv_cache_bytes=room.pool,
+        kv_cache_low_bytes=room.low,
+        kv_cache_high_bytes=room.high,
         kv_bytes_per_token=plan.bytes_per_token or None,
-        kv_cache_tokens=plan.tokens(room, settings.max_model_len),
-        max_concurrency=plan.concurrency(room, settings.max_model_len),
-        max_context=plan.longest(room, run.model.max_positions or settings.max_model_len),
-        settings=resolved,
+        kv_cache_tokens=plan.tokens(left, settings.max_model_len),
+        max_concurrency=plan.concurrency(left, settings.max_model_len),
+        max_context=plan.longest(left, run.model.max_positions or settings.max_model_len),
+        settings=_resolved(run, settings, plan, smallest_share(room)),
         flags=_flags(run, settings),
         assumed=_assumed(run, settings, plan, weights),
     )
@@ -160,59 +161,6 @@ def _terms(run: Run, settings: Settings, weights: Weights, plan: KvPlan) -> tupl
     return tuple(terms)
 
 
-def _judge(
-    run: Run,
-    settings: Settings,
-    terms: tuple[Term, ...],
-    plan: KvPlan,
-    pool: tuple[int, int, int],
-    need: int,
-) -> tuple[Verdict, tuple[str, ...]]:
-    low, middle, high = pool
-    device, share = run.device, settings.utilization
-    budget = floor(device.memory_bytes * share)
-    fixed = budget - middle
-    parts = ", ".join(f"{term.name.replace('_', '-')} {_gib(term.bytes)}" for term in terms)
-    request = f"one request of {settings.max_model_len:,} tokens {_gib(need)}"
-    has = f"{device.name} gives {_gib(budget)} GiB ({share:.2f} of {_gib(device.memory_bytes)})"
-    needs = f"Needs {_gib(fixed + need)} GiB ({parts}, {request}); {has}"
-    weights = terms[0]
-    if weights.low > device.memory_bytes:
-        return Verdict.DOES_NOT_FIT, (
-            f"The weights alone need {_gib(weights.bytes)} GiB; {device.name} has {_gib(device.memory_bytes)} GiB.",
-        )
-    minimum = max(need, 1)
-    if high < minimum:
-        reasons = [f"{needs}."]
-        if high <= 0:
-            reasons.append(f"Nothing is left for the cache: {_gib(middle)} GiB.")
-        else:
-            longest = plan.longest(max(0, middle), settings.max_model_len)
-            reasons.append(
-                f"{_gib(middle)} GiB are left for the cache and one request of {settings.max_model_len:,} tokens takes "
-                f"{_gib(need)}; the longest that fits is {longest:,} tokens."
-            )
-        return Verdict.DOES_NOT_FIT, tuple(reasons)
-    if low < minimum:
-        margin = f"The cache is left {_gib(low)} to {_gib(high)} GiB, and one request takes {_gib(need)}."
-        return Verdict.TIGHT, (f"{needs}.", margin)
-    if not plan.known:
-        return Verdict.TIGHT, (
-            f"{needs}.",
-            f"{run.model.architecture} keeps a compressed cache whose pages no public rule gives: measure it.",
-        )
-    survived, wanted = late_bytes(run, settings, terms[1].bytes)
-    spare = device.memory_bytes - budget
-    risky = share >= 0.94 and not settings.version.charges_graphs and run.model.experts is not None
-    if spare < survived or (risky and spare < wanted):
-        outside = (
-            f"{_gib(spare)} GiB stay outside the budget, less than CUDA graphs and one sampling step may take "
-            f"({_gib(wanted)}): start-up may still run out of memory. Lower --gpu-memory-utilization."
-        )
-        return Verdict.TIGHT, (f"{needs}.", outside)
-    return Verdict.FITS, (f"{needs}.", f"{_gib(middle)} GiB are left for the cache.")
-
-
 def _resolved(run: Run, settings: Settings, plan: KvPlan, share: float | None) -> Mapping[str, str | int | float]:
     resolved: dict[str, str | int | float] = {
         "engine_version": settings.version.text,
@@ -237,13 +185,13 @@ def _flags(run: Run, settings: Settings) -> tuple[str, ...]:
         f"--max-num-batched-tokens {settings.max_num_batched_tokens}",
         f"--gpu-memory-utilization {settings.utilization:g}",
         f"--tensor-parallel-size {run.tensor_parallel}",
-        f"--kv-cache-dtype {run.kv_cache_dtype or 'auto'}",
+        f"--kv-cache-dtype {cache_dtype(run)}",
     ]
     for name, value in (
         ("--pipeline-parallel-size", run.pipeline_parallel if run.pipeline_parallel > 1 else None),
         ("--data-parallel-size", run.data_parallel if run.data_parallel > 1 else None),
-        ("--dtype", run.dtype),
-        ("--quantization", run.quantization),
+        ("--dtype", settings.dtype),
+        ("--quantization", quantization_flag(run)),
         ("--block-size", run.block_size),
         ("--max-loras", run.max_loras or None),
         ("--max-lora-rank", run.max_lora_rank if run.max_loras else None),
@@ -254,6 +202,8 @@ def _flags(run: Run, settings: Settings) -> tuple[str, ...]:
         flags.append("--enable-expert-parallel")
     if run.enforce_eager:
         flags.append("--enforce-eager")
+    if settings.needs_chunked_prefill:
+        flags.append("--enable-chunked-prefill")
     return tuple(flags)
 
 
@@ -261,13 +211,14 @@ def _assumed(run: Run, settings: Settings, plan: KvPlan, weights: Weights) -> tu
     sentences = [*run.model.assumed, *weights.notes]
     if not settings.version.stated:
         sentences.append(f"No version of vLLM was given: {settings.version.text} assumed.")
+    sentences.extend(settings.notes)
     if settings.defaults:
         sentences.append(f"vLLM's own defaults hold for {', '.join(settings.defaults)}.")
+    if images := old_encoder_peak(run, settings):
+        sentences.append(
+            f"V0 profiles the image encoder with one image for each sequence: up to {spelled_bytes(images)}, which is "
+            "in the upper end of the activation. Lower --max-num-seqs."
+        )
     if not plan.known:
         sentences.append(f"The compressed cache of {run.model.architecture} is estimated from its entries alone.")
     return tuple(sentences)
-
-
-def _gib(size: int) -> str:
-    rounded = size / GIB
-    return f"{ceil(rounded * 10) / 10:.1f}" if 0 < rounded < 0.1 else f"{rounded:.1f}"

@@ -11,8 +11,9 @@ from planner.memory.estimate import Device, Run
 from planner.memory.facts import LayerKind, WeightFormat
 from planner.memory.vllm_fitted import SMALL_BUFFERS
 from planner.memory.vllm_formats import stored_format
-from planner.memory.vllm_versions import Settings
-from planner.memory.vllm_weights import padded_vocabulary
+from planner.memory.vllm_padding import padded_vocabulary
+from planner.memory.vllm_settings import Settings
+from planner.memory.vllm_weights import dense_layers, has_gated_parts
 from planner.units import MIB
 
 # PyTorch's cuBLAS workspace: 32 MiB from compute capability 9.0, 8.1 MiB before
@@ -20,6 +21,7 @@ from planner.units import MIB
 _CUBLAS_HOPPER = 32 * MIB
 _CUBLAS_BEFORE = 8_519_680
 _EXPERT_CHUNK = 32768  # VLLM_FUSED_MOE_CHUNK_SIZE
+_LARGEST_TO_MEAN = 2.0  # the widest feed-forward part to the mean one, where sizes are not stated layer by layer
 
 _EIGHT_BIT = frozenset({WeightFormat.FP8, WeightFormat.FP8_BLOCK, WeightFormat.INT8})
 
@@ -57,7 +59,8 @@ class Encoder:
 #   gemma3: 896 x 896 x 3 in 16 bit for 256 tokens. mistral3: 1540 x 1540, one token per 28 x 28. Qwen: one token per
 #   28 x 28 (32 x 32 from Qwen3-VL) of two frames; four patches on their way through the encoder, for Qwen3-VL with
 #   2 x 4304 + 12 x 1152 elements, a count that one recorded run fixed (vllm-071). Qwen3.5 and after: the pools of four
-#   recorded runs leave no room for a pass beside embeddings and pixels.
+#   recorded runs leave no room for a pass beside embeddings and pixels. mllama: four tiles of 560 x 560, 1601 patches
+#   each, 2 x 5120 + 4 x 1280 elements of its layers (config.json of Llama-3.2-11B-Vision).
 _ENCODERS = (
     ("gemma3", Encoder(item_tokens=256, pixel_bytes=896 * 896 * 6 // 256)),
     ("gemma4", Encoder(item_tokens=280, pixel_bytes=4704)),
@@ -68,6 +71,7 @@ _ENCODERS = (
     ("qwen2_5_vl", Encoder(item_tokens=16384, pixel_bytes=9408, pass_bytes=4 * 2 * (3 * 3420 + 4 * 1280))),
     ("qwen3_vl", Encoder(item_tokens=16384, pixel_bytes=12288, pass_bytes=4 * 2 * (2 * 4304 + 12 * 1152))),
     ("qwen3_5", Encoder(item_tokens=16384, pixel_bytes=12288)),
+    ("mllama", Encoder(item_tokens=4 * 1601, pixel_bytes=4 * 560 * 560 * 6 // (4 * 1601), pass_bytes=2 * 15360)),
 )
 _ANY_ENCODER = Encoder(item_tokens=4096, pixel_bytes=9408)
 
@@ -85,7 +89,7 @@ class Activation:
 def activation_of(run: Run, settings: Settings, *, last_stage: bool = True) -> Activation:
     """Peak of a rank; under pipeline parallelism only the last stage samples."""
     forward = _forward(run, settings)
-    encoder, held = _encoder(run, settings)
+    encoder, held = (0, 0) if settings.version.is_v0 else _encoder(run, settings)
     low_bytes, high_bytes = settings.version.sampler_bytes_range
     worst = settings
     if run.device.is_mig and "max_num_seqs" in settings.defaults:
@@ -103,11 +107,14 @@ def activation_of(run: Run, settings: Settings, *, last_stage: bool = True) -> A
         least = _forward(run, replace(settings, max_num_batched_tokens=2048))  # chunked prefill, unless switched off
     candidates = {"sampling": samplings[0] + held, "forward pass": forward + held, "encoder": encoder}
     decided = max(candidates, key=lambda name: candidates[name])
+    most = forward
+    if run.model.intermediate_size is None:
+        most = _forward(run, settings, inner_factor=_LARGEST_TO_MEAN)
     slack = 60 * MIB
     return Activation(
         total=candidates[decided],
         low=max(0, round(0.95 * max(samplings[1] + held, least)) - slack),
-        high=round(1.08 * max(samplings[2] + held, forward + held, encoder)) + slack,
+        high=round(1.08 * max(samplings[2] + held, most + held, encoder, old_encoder_peak(run, settings))) + slack,
         decided_by=decided,
     )
 
@@ -126,17 +133,18 @@ def _sampling(run: Run, settings: Settings, per_logit: float) -> int:
     return logits + hidden + scratch + kept + _cublas(run.device) + SMALL_BUFFERS
 
 
-def _forward(run: Run, settings: Settings) -> int:
+def _forward(run: Run, settings: Settings, *, inner_factor: float = 1.0) -> int:
     """Hidden states, the widest layer's input and output, and the experts' workspaces."""
     model, tp = run.model, run.tensor_parallel
     tokens, element = settings.max_num_batched_tokens, settings.element_bytes
     widths = [0.0]
     # Between the two halves of a gated part the product lives beside both; with 8-bit activations as 8 bits.
     product = 1 / element if stored_format(run) in _EIGHT_BIT else 1.0
-    dense = model.layer_count - (model.experts.layers if model.experts else 0)
-    if model.intermediate_size and model.parameters.mlp and dense > 0:
-        gated = model.parameters.mlp > 2.5 * dense * model.hidden_size * model.intermediate_size
-        widths.append(((2 if gated else 1) + product) * model.intermediate_size / tp)
+    dense = dense_layers(model)
+    if model.parameters.mlp and dense > 0 and model.intermediate_size is not None:
+        widths.append(((2 if has_gated_parts(model) else 1) + product) * model.intermediate_size / tp)
+    elif model.parameters.mlp and dense > 0:  # three inner widths of a gated part and two of a plain one alike
+        widths.append(inner_factor * model.parameters.mlp / (dense * model.hidden_size) / tp)
     if model.experts and model.experts.shared_intermediate_size:
         widths.append(3 * model.experts.shared_intermediate_size / tp)
     for layers in model.layers:
@@ -164,14 +172,35 @@ def _expert_workspace(run: Run, settings: Settings) -> int:
     return round(tokens * experts.active * (max(inner, hidden) + max(2 * inner, hidden)) * settings.element_bytes)
 
 
-def _encoder(run: Run, settings: Settings) -> tuple[int, int]:
+def old_encoder_peak(run: Run, settings: Settings) -> int:
+    """At most what V0's profiling takes for images: one for each sequence, as far as the batched tokens hold them.
+
+    A model that sees images by cross-attention (mllama) spends no token of the text on them, so that all sequences have
+    one: 256 ran out of memory on a device of 44.5 GiB with 0.6 (vllm#10569). No recorded run gives the size, so it
+    only widens the range. Source: `profile_run` of vllm/worker/model_runner.py and enc_dec_model_runner.py, 0.6.
+    """
+    if not settings.version.is_v0 or not run.model.parameters.tower:
+        return 0
+    if "mllama" in _named(run):
+        return _encoder(run, settings, items=settings.max_num_seqs)[0]
+    items = settings.max_num_batched_tokens // _encoder_of(run).item_tokens
+    return _encoder(run, settings, items=min(settings.max_num_seqs, max(1, items)))[0]
+
+
+def _named(run: Run) -> str:
+    return f"{run.model.model_type} {run.model.architecture.lower()}"
+
+
+def _encoder_of(run: Run) -> Encoder:
+    return next((found for name, found in _ENCODERS if name in _named(run)), _ANY_ENCODER)
+
+
+def _encoder(run: Run, settings: Settings, items: int | None = None) -> tuple[int, int]:
     """Peak of the encoder's own pass, and what it leaves: embeddings in the encoder cache and the pixels themselves."""
-    if not run.model.parameters.tower or settings.version.is_v0:
+    if not run.model.parameters.tower:
         return 0, 0
-    named = f"{run.model.model_type} {run.model.architecture.lower()}"
-    encoder = next((found for name, found in _ENCODERS if name in named), _ANY_ENCODER)
-    items = max(1, settings.max_num_batched_tokens // encoder.item_tokens)
-    tokens = items * encoder.item_tokens
+    encoder = _encoder_of(run)
+    tokens = (items or max(1, settings.max_num_batched_tokens // encoder.item_tokens)) * encoder.item_tokens
     held = tokens * (run.model.hidden_size * settings.element_bytes + encoder.pixel_bytes)
     return held + tokens * encoder.pass_bytes // run.tensor_parallel, held
 

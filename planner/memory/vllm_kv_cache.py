@@ -10,7 +10,8 @@ from math import ceil
 
 from planner.memory.estimate import Run
 from planner.memory.facts import LayerKind, Layers
-from planner.memory.vllm_versions import ContradictoryRun, Settings
+from planner.memory.vllm_dtypes import cache_element_bytes
+from planner.memory.vllm_settings import Settings
 
 # MLA entry of the sparse-attention kernels under fp8: 512 latent + 16 scale + 128 rope bytes
 # (vllm/v1/attention/backends/mla/flashmla_sparse.py); its indexer keeps one FP8 key and a float32 scale.
@@ -98,30 +99,9 @@ class KvPlan:
         return low
 
 
-def kv_element_bytes(run: Run, settings: Settings) -> float:
-    """Bytes of one cached element, without scales per head."""
-    asked = (run.kv_cache_dtype or "auto").lower().split(" ")[0]
-    quantisation = run.model.quantisation
-    if asked == "auto" and quantisation is not None and quantisation.kv_cache_format:
-        asked = quantisation.kv_cache_format.lower()
-    if asked == "auto":
-        return settings.element_bytes
-    if asked.startswith(("fp8", "int8")):
-        return 1
-    if asked.startswith("nvfp4"):
-        return 0.5 + 1 / 16
-    sizes = {"bfloat16": 2, "float16": 2, "half": 2, "bf16": 2, "fp16": 2, "float32": 4, "float": 4}
-    if asked not in sizes:
-        raise ContradictoryRun(
-            f'"{run.kv_cache_dtype}" is not a dtype of the key-value cache. Give auto, fp8, bfloat16 or another of '
-            "vLLM's --kv-cache-dtype."
-        )
-    return sizes[asked]
-
-
 def kv_plan(run: Run, settings: Settings) -> KvPlan:
     """Lay out the cache of one rank (the fullest stage under pipeline parallelism)."""
-    element = kv_element_bytes(run, settings)
+    element = cache_element_bytes(run, settings.version)
     specs = _attention_groups(run, settings, element)
     states = _state_groups(run, settings)
     known = all(layers.tokens_per_entry == 1 for layers in run.model.layers)

@@ -115,7 +115,8 @@ FAILURES: Final = tuple(
     )
 )
 
-START: Final = re.compile(r"Initializing (?:an?|a V1) LLM engine \(v")
+# The server's own banner stands before those of its engines, and its arguments follow it.
+START: Final = re.compile(r"Initializing (?:an?|a V1) LLM engine \(v|vLLM API server version|non-default args: ")
 WORDS: Final = (
     "GiB",
     " GB",
@@ -132,4 +133,18 @@ WORDS: Final = (
     "graph",
     "Graph",
 )
+SURE_MARKS: Final = (
+    "LLM engine",
+    "vLLM API server",
+    "EngineCore",
+    "_worker.py",
+    "model_runner.py",
+    "vllm/v1/",
+    "vllm/worker/",
+    "vllm/engine/",
+    "vllm serve",
+    "gpu_memory_utilization",
+    "tensor parallel size",
+)
+"""One of them is in every log of vLLM; its name alone is also in those of other programs."""
 MARKS: Final = ("LLM engine", "vLLM", "vllm", "gpu_worker.py", "KV cache memory", "# GPU blocks", "KV cache size")

@@ -5,12 +5,11 @@ version and by whether ranks talk to each other.
 """
 
 from dataclasses import dataclass
-from math import ceil
 
 from planner.memory import vllm_fitted as fitted
 from planner.memory.estimate import Device, Run
 from planner.memory.facts import LayerKind
-from planner.memory.vllm_versions import Settings
+from planner.memory.vllm_settings import Settings
 from planner.units import GIB
 
 
@@ -104,9 +103,3 @@ def late_bytes(run: Run, settings: Settings, activation: int) -> tuple[int, int]
     graphs = graphs_of(run, settings)
     outside = 0 if settings.version.charges_graphs else graphs.total
     return round(0.25 * outside), (graphs.high if outside else 0) + activation
-
-
-def smallest_share(needed: int, device_bytes: int) -> float | None:
-    """The smallest gpu_memory_utilization, in steps of 0.01, whose budget covers the need; None where none does."""
-    share = ceil(100 * needed / device_bytes) / 100
-    return share if share <= 1 else None

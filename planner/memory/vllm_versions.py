@@ -1,4 +1,4 @@
-"""What changes between versions of vLLM as far as memory goes, and the settings in force when none are given.
+"""What changes between versions of vLLM as far as memory goes.
 
 Sources are vLLM's own files at the version named: `vllm/engine/arg_utils.py` (defaults), `vllm/v1/worker/gpu_worker.py`
 (what is charged to the budget), `vllm/v1/core/kv_cache_utils.py` (blocks and what is printed), its release notes and
@@ -6,27 +6,13 @@ pull requests. The token and element counts measured against them are those of b
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from planner.errors import PlannerError
-from planner.memory.estimate import Run
 from planner.memory.vllm_fitted import FLASHINFER_LOGIT, NEWEST_LOGIT
-from planner.units import GIB
 
 # The newest version that recorded runs reach; a run that states no version is taken to be this one.
 NEWEST = (0, 31, 0)
-
-_ELEMENT_BYTES = {
-    "float32": 4,
-    "float": 4,
-    "fp32": 4,
-    "bfloat16": 2,
-    "bf16": 2,
-    "float16": 2,
-    "fp16": 2,
-    "half": 2,
-    "auto": 2,
-}
 
 
 class ContradictoryRun(PlannerError):
@@ -153,102 +139,3 @@ def parse_version(text: str | None) -> VllmVersion:
     number = (int(found.group(1)), int(found.group(2)), int(found.group(3) or 0))
     v0 = engine.group(1) == "0" if engine and number < (0, 11) else number < (0, 8)
     return VllmVersion(number=number, is_v0=v0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Every setting in force; `defaults` names those that nobody gave."""
-
-    version: VllmVersion
-    utilization: float
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    max_model_len: int
-    block_size: int
-    element_bytes: int  # of activations and of an unquantised cache
-    defaults: tuple[str, ...] = field(default_factory=tuple)
-
-
-def has_large_defaults(run: Run, version: VllmVersion) -> bool:
-    """Whether vLLM takes the device for a large one: 70 GiB or more and, until 0.28, no A100 (`get_batch_defaults`).
-
-    A MIG slice counts by its own memory, as in a container, where NVML does not give the board's; started outside of
-    one, vLLM takes the board's (recorded at 0.10.0).
-    """
-    is_a100 = "a100" in f"{run.device.name} {run.device.board}".lower()
-    return run.device.memory_bytes >= 70 * GIB and (not is_a100 or version.number >= (0, 28))
-
-
-def settings_of(run: Run) -> Settings:
-    """Resolve what a run leaves open as `vllm serve` does, and refuse values that cannot be."""
-    version = parse_version(run.engine_version)
-    _refuse_impossible(run)
-    large = has_large_defaults(run, version)
-    defaults: list[str] = []
-
-    def given(name: str, value: int | None, default: int) -> int:
-        if value is None:
-            defaults.append(name)
-            return default
-        return value
-
-    length = run.max_model_len
-    if length is None:
-        if run.model.max_positions is None:
-            raise ContradictoryRun(
-                f"{run.model.name} does not state its longest context. Give --max-model-len, for example 8192."
-            )
-        defaults.append("max_model_len")
-        length = run.model.max_positions
-    tokens = max(length, 2048) if version.is_v0 else (8192 if large else 2048)
-    if version.is_v0 and run.max_model_len is None and length > 32768:
-        tokens = 2048  # V0 turns chunked prefill on for long contexts
-    batched = given("max_num_batched_tokens", run.max_num_batched_tokens, tokens)
-    sequences = given("max_num_seqs", run.max_num_seqs, 1024 if large and not version.is_v0 else 256)
-    utilization = run.gpu_memory_utilization
-    if utilization is None:
-        defaults.append("gpu_memory_utilization")
-        utilization = version.default_utilization
-    return Settings(
-        version=version,
-        utilization=utilization,
-        max_num_seqs=min(sequences, batched),
-        max_num_batched_tokens=batched,
-        max_model_len=length,
-        block_size=run.block_size or 16,
-        element_bytes=element_bytes(run),
-        defaults=tuple(defaults),
-    )
-
-
-def element_bytes(run: Run) -> int:
-    """Bytes of an activation: the dtype that the run asks for, else 16 bit, to which vLLM casts float32 checkpoints."""
-    if run.dtype is None:
-        return 2
-    if run.dtype not in _ELEMENT_BYTES:
-        raise ContradictoryRun(f'"{run.dtype}" is not a dtype of vLLM. Give auto, bfloat16, float16 or float32.')
-    return _ELEMENT_BYTES[run.dtype]
-
-
-def _refuse_impossible(run: Run) -> None:
-    for name, value in (
-        ("tensor_parallel", run.tensor_parallel),
-        ("pipeline_parallel", run.pipeline_parallel),
-        ("data_parallel", run.data_parallel),
-        ("max_model_len", run.max_model_len),
-        ("max_num_seqs", run.max_num_seqs),
-        ("max_num_batched_tokens", run.max_num_batched_tokens),
-        ("block_size", run.block_size),
-    ):
-        if value is not None and value < 1:
-            raise ContradictoryRun(f"{name} is {value}, but it counts something: give 1 or more.")
-    if run.gpu_memory_utilization is not None and not 0 < run.gpu_memory_utilization <= 1:
-        raise ContradictoryRun(
-            f"gpu_memory_utilization is {run.gpu_memory_utilization}, but it is a share: give more than 0, at most 1."
-        )
-    if run.dtype in ("bfloat16", "bf16") and run.device.architecture.lower() in ("turing", "volta"):
-        raise ContradictoryRun(
-            f"{run.device.name} ({run.device.architecture}) cannot compute in bfloat16. Give --dtype float16."
-        )
-    if run.device.memory_bytes <= 0:
-        raise ContradictoryRun(f"{run.device.name} has no memory. Give --device-memory-bytes as CUDA sees it.")

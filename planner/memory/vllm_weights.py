@@ -10,12 +10,10 @@ from math import ceil
 
 from planner.memory.estimate import Run
 from planner.memory.facts import LayerKind, ModelFacts, WeightFormat
-from planner.memory.vllm_fitted import HOPPER_MXFP4_GROWTH
 from planner.memory.vllm_formats import SIXTEEN_BIT, stored_format
-from planner.memory.vllm_versions import Settings
+from planner.memory.vllm_padding import allocated, expert_padding, padded_vocabulary, rotary_table
+from planner.memory.vllm_settings import Settings
 from planner.units import MIB
-
-VOCABULARY_PADDING = 64  # vllm/model_executor/layers/vocab_parallel_embedding.py: DEFAULT_VOCAB_PADDING_SIZE
 
 # Bytes per parameter of a quantised matrix: payload plus scales.
 #   FP8: one scale per tensor or output channel (negligible); blocks of 128 x 128 carry a float32.
@@ -60,17 +58,6 @@ class Weights:
         return self.sharded + self.replicated + self.rotary + self.allocator
 
 
-def allocated(size: int) -> int:
-    """What PyTorch counts for one tensor: from 10 MiB on it comes by 2 MiB, and a rest up to 1 MiB is not split off.
-
-    Source: c10/cuda/CUDACachingAllocator.cpp (kMinLargeAlloc, kRoundLarge, kSmallSize), PyTorch 2.
-    """
-    if size < 10 * MIB:
-        return ceil(size / 512) * 512
-    rounded = ceil(size / (2 * MIB)) * 2 * MIB
-    return rounded if rounded - size <= MIB else ceil(size / 512) * 512
-
-
 def bytes_per_parameter(weight_format: WeightFormat, group_size: int | None = None, bits: float | None = None) -> float:
     """Bytes of one quantised parameter with its share of scales and zero points."""
     scale = _GROUP_SCALE_BYTES.get(weight_format)
@@ -79,11 +66,6 @@ def bytes_per_parameter(weight_format: WeightFormat, group_size: int | None = No
     if bits is not None and weight_format in (WeightFormat.AWQ, WeightFormat.GPTQ, WeightFormat.GGUF):
         return bits / 8 + (2.5 / 128 if weight_format is not WeightFormat.GGUF else 0.0)
     return _BYTES.get(weight_format, 0.6)
-
-
-def padded_vocabulary(model: ModelFacts) -> int:
-    """Rows of the embedding after padding."""
-    return ceil(model.vocab_size / VOCABULARY_PADDING) * VOCABULARY_PADDING
 
 
 def weights_of(run: Run, settings: Settings) -> Weights:
@@ -101,7 +83,7 @@ def weights_of(run: Run, settings: Settings) -> Weights:
     divided = (
         sizes.part("attention", (counts.attention - whole_attention) / tp + _replicated_kv_heads(model, tp))
         + sizes.part("mlp", counts.mlp) / tp
-        + sizes.part("experts", counts.experts) / experts_over * _expert_padding(run, sizes.experts)
+        + sizes.part("experts", counts.experts) / experts_over * expert_padding(run, sizes.experts)
         + sizes.part("shared_experts", counts.shared_experts) / tp
         + sizes.part("other", counts.other) / tp
         + _absorbed_latent(model, tp, settings)
@@ -110,7 +92,7 @@ def weights_of(run: Run, settings: Settings) -> Weights:
     ends = embedding + head if pp == 1 else max(embedding, head or embedding)
     tower = sizes.part("tower", counts.tower)
     rotary = rotary_table(model, settings.element_bytes)
-    allocator = round(sum(allocated(round(raw)) - round(raw) for raw in _tensors(run, sizes)) * stage)
+    allocator = round(sum(count * (allocated(round(raw)) - round(raw)) for count, raw in _tensors(run, sizes)) * stage)
     low, high = _spread(run, sizes)
     everything = (divided + replicated) * stage + ends + tower + rotary + allocator
     return Weights(
@@ -180,22 +162,21 @@ class _Sizes:
         return count * self.matrix(name)
 
 
-def rotary_table(model: ModelFacts, element: int = 2) -> int:
-    """Bytes of the cosine and sine table: a row of the rotated head size for each position, on every rank."""
-    if model.max_positions is None:
-        return 0
-    widths: set[tuple[LayerKind, int]] = set()
-    for layers in model.layers:
-        if layers.kind is LayerKind.MLA and layers.rope_size:
-            widths.add((layers.kind, layers.rope_size))
-        elif layers.kind in (LayerKind.FULL, LayerKind.SLIDING) and layers.key_size:
-            widths.add((LayerKind.FULL, layers.key_size))
-    rows = 1
-    if "gemma3" in model.model_type or "gemma3" in model.architecture.lower():
-        # A table for each kind of layer; with a vision part the one of the full layers is scaled linearly by 8, and
-        # such a table is 8 times as long (LinearScalingRotaryEmbedding, vllm/model_executor/layers/rotary_embedding).
-        rows = 9 if model.parameters.tower else 2
-    return sum(model.max_positions * rows * width * element for _, width in widths)
+def dense_layers(model: ModelFacts) -> int:
+    """Layers whose feed-forward part is not one of experts."""
+    return model.layer_count - (model.experts.layers if model.experts else 0)
+
+
+def has_gated_parts(model: ModelFacts) -> bool:
+    """Whether a dense feed-forward part has three matrices rather than two.
+
+    Counts tell where all such parts are as wide as the widest, one in every layer or (Nemotron-H) in layers of their
+    own; where they are not, three are taken, as nearly all have.
+    """
+    alone = sum(layers.count for layers in model.layers if layers.kind is LayerKind.NONE and not layers.heads)
+    matrix = model.hidden_size * (model.intermediate_size or 0)
+    counts = [count for count in (dense_layers(model), alone) if count > 0 and matrix > 0]
+    return not any(1.95 < model.parameters.mlp / (count * matrix) < 2.1 for count in counts)
 
 
 def _replicated_kv_heads(model: ModelFacts, tp: int) -> float:
@@ -223,36 +204,14 @@ def _absorbed_latent(model: ModelFacts, tp: int, settings: Settings) -> float:
     return total
 
 
-def _expert_padding(run: Run, weight_format: WeightFormat) -> float:
-    """Growth of MXFP4 experts by the alignment of the kernel that the device's architecture selects.
-
-    Marlin (Ampere, Ada, Turing) pads the hidden size to 256 and a rank's intermediate size to 128, the Blackwell
-    kernels pad both to 256 (vllm/model_executor/layers/quantization/mxfp4.py). On Hopper the Triton layout grows by
-    6.4 %: measured on gpt-oss 20b and 120b (two logs), no document states it.
-    """
-    experts = run.model.experts
-    if weight_format is not WeightFormat.MXFP4 or experts is None:
-        return 1.0
-    architecture = run.device.architecture.lower()
-    if "hopper" in architecture or not architecture:
-        return HOPPER_MXFP4_GROWTH
-    if not any(name in architecture for name in ("ampere", "ada", "turing", "blackwell", "volta")):
-        return 1.0
-    step = 256 if "blackwell" in architecture else 128
-    split = 1 if run.expert_parallel else run.tensor_parallel
-    inner = experts.intermediate_size / split
-    hidden = run.model.hidden_size
-    return (ceil(hidden / 256) * 256 / hidden) * (ceil(inner / step) * step / inner)
-
-
-def _tensors(run: Run, sizes: _Sizes) -> Iterator[float]:
-    """Raw bytes of each large tensor on a rank, as vLLM merges them."""
+def _tensors(run: Run, sizes: _Sizes) -> Iterator[tuple[int, float]]:
+    """How many large tensors of one kind a rank holds, as vLLM merges them, and the raw bytes of each."""
     model, tp = run.model, run.tensor_parallel
     hidden = model.hidden_size
     table = padded_vocabulary(model) * hidden / tp
-    yield table * sizes.matrix("embedding")
+    yield 1, table * sizes.matrix("embedding")
     if model.parameters.head:
-        yield table * sizes.matrix("head")
+        yield 1, table * sizes.matrix("head")
     attention, mlp = sizes.matrix("attention"), sizes.matrix("mlp")
     for layers in model.layers:
         if layers.heads is None or layers.key_size is None or layers.kind is LayerKind.MLA:
@@ -260,22 +219,18 @@ def _tensors(run: Run, sizes: _Sizes) -> Iterator[float]:
         value = layers.value_size or layers.key_size
         kv_heads = max(1, ceil((layers.kv_heads or layers.heads) / tp))
         query = layers.heads / tp * layers.key_size
-        for _ in range(layers.count):
-            yield (query + kv_heads * (layers.key_size + value)) * hidden * attention
-            yield layers.heads / tp * value * hidden * attention
+        yield layers.count, (query + kv_heads * (layers.key_size + value)) * hidden * attention
+        yield layers.count, layers.heads / tp * value * hidden * attention
     experts = model.experts
-    dense = model.layer_count - (experts.layers if experts else 0)
+    dense = dense_layers(model)
     if model.intermediate_size and model.parameters.mlp and dense > 0:
-        gated = model.parameters.mlp > 2.5 * dense * hidden * model.intermediate_size
-        for _ in range(dense):
-            yield (2 if gated else 1) * model.intermediate_size / tp * hidden * mlp
-            yield model.intermediate_size / tp * hidden * mlp
+        yield dense, (2 if has_gated_parts(model) else 1) * model.intermediate_size / tp * hidden * mlp
+        yield dense, model.intermediate_size / tp * hidden * mlp
     if experts:
         ranks = tp * run.data_parallel if run.expert_parallel else tp
         matrix = experts.total * experts.intermediate_size * hidden / ranks * sizes.matrix("experts")
-        for _ in range(experts.layers):
-            yield 2 * matrix
-            yield matrix
+        yield experts.layers, 2 * matrix
+        yield experts.layers, matrix
 
 
 def _spread(run: Run, sizes: _Sizes) -> tuple[float, float]:
@@ -290,6 +245,9 @@ def _spread(run: Run, sizes: _Sizes) -> tuple[float, float]:
         low, high = low - 0.05, high + 0.08
     if run.model.assumed:
         low, high = low - 0.03, high + 0.05
+    quantisation = run.model.quantisation
+    if quantisation is not None and not quantisation.is_known and not run.model.stored_bytes:
+        high *= max(1.0, 16 / (quantisation.bits or 8))  # the method is not known: up to 16 bits a weight
     return low, high
 
 

@@ -25,6 +25,7 @@ from store.schema import migrate
 from store.writes import register_source, write_batch, write_failure
 from tests.conftest import ROOT
 from tests.dashboard.fleets import HOSTILE
+from tests.dashboard.measured_runs import write_runs
 
 CHROMIUM = Path("/usr/bin/chromium")
 QUIET = (  # the browser itself must not talk to anybody either
@@ -40,11 +41,11 @@ QUIET = (  # the browser itself must not talk to anybody either
 
 @pytest.fixture(scope="session")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """URL of one store of every kind: demo, empty, stale, broken, hostile, newer and missing."""
+    """URL of one store of every kind: with readings, with measured runs, without either, and in every trouble."""
     folder = tmp_path_factory.mktemp("stores")
     urls = {
         kind: f"sqlite:///{folder / kind}.db"
-        for kind in ("demo", "empty", "stale", "broken", "hostile", "newer", "missing")
+        for kind in ("demo", "empty", "stale", "broken", "hostile", "newer", "missing", "measured", "damaged")
     }
     now = datetime.now(UTC)
     # An interval of an hour keeps the store fresh however long the tests take.
@@ -53,6 +54,9 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     shutil.copyfile(folder / "stale.db", folder / "broken.db")
     _fail(urls["broken"], now)
     _write_hostile(urls["hostile"], now)
+    shutil.copyfile(folder / "stale.db", folder / "measured.db")
+    write_runs(urls["measured"], now)
+    (folder / "damaged.db").write_bytes(b"no database, whatever it is called")
     for kind in ("empty", "newer"):
         engine = open_engine(urls[kind])
         migrate(engine)

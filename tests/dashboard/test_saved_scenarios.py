@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from dashboard import data, saved_scenarios
+from dashboard import data, saved_scenarios, store_writing
 from dashboard.scenario import ScenarioInvalid
 from store import scenarios as stored
 from store.database import open_engine, writing
@@ -56,7 +56,7 @@ def test_saving_makes_no_store(tmp_path: Path) -> None:
 def test_a_store_that_somebody_else_writes_to_is_waited_for_only_so_long(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saved_scenarios, "_PATIENCE_MS", 50)
+    monkeypatch.setattr(store_writing, "_PATIENCE_MS", 50)
     other = open_engine(url)
     with writing(other), pytest.raises(StoreBusy, match="try again"):
         saved_scenarios.save(url, "a", empty(), NOW)

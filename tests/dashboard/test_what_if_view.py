@@ -248,7 +248,7 @@ def test_a_taken_name_and_a_bad_one_are_told_and_the_scenario_stays(own_store: s
 
 
 def test_a_store_that_cannot_be_written_keeps_the_scenario(own_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dashboard.saved_scenarios._PATIENCE_MS", 50)
+    monkeypatch.setattr("dashboard.store_writing._PATIENCE_MS", 50)
     engine = open_engine(own_store)
     test = opened(live())
     with writing(engine):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dashboard.model_upload import CONFIG_LIMIT_BYTES, UPLOAD_LIMIT_MIB, facts_from_upload
 from dashboard.will_it_fit_answer import answer, curve
-from dashboard.will_it_fit_figures import USABLE_AT, curve_alt, curve_figure, legend, rows, term_rows
+from dashboard.will_it_fit_figures import USABLE_AT, curve_alt, curve_figure, legend, rows, term_rows, usd_per_hour
 from dashboard.will_it_fit_question import (
     PACKED_LIMIT,
     Question,
@@ -25,7 +25,7 @@ from dashboard.will_it_fit_question import (
     to_parameters,
     unpack_facts,
 )
-from dashboard.will_it_fit_words import launch_command, launch_notes, layers_text
+from dashboard.will_it_fit_words import cards, launch_command, launch_notes, layers_text, order_text
 from planner.catalog import load_catalog
 from planner.errors import PlannerError
 from planner.memory.estimate import Engine, Verdict
@@ -53,7 +53,14 @@ KINDS = {
 }
 
 words = st.text("abcdefghijklmnop0123456789._-", min_size=1, max_size=20)
-questions = st.builds(
+
+
+def with_prices(question: Question, prices: list[float]) -> Question:
+    """The first of the boards have a price."""
+    return replace(question, prices=tuple(zip(question.boards, prices, strict=False)))
+
+
+any_questions = st.builds(
     Question,
     model=st.sampled_from(model_names()),
     packed=st.none() | st.just(pack_facts(find_model("Qwen/Qwen3-8B"))),
@@ -73,6 +80,7 @@ questions = st.builds(
     enforce_eager=st.booleans(),
     option=st.none() | words,
 )
+questions = st.builds(with_prices, any_questions, st.lists(st.floats(0, 1e6), max_size=4))
 
 
 @given(questions)
@@ -105,6 +113,12 @@ def test_an_address_without_parameters_asks_the_default_question() -> None:
         ("mig", "perhaps", "mig"),
         ("model", "x" * 201, "model"),
         ("version", "a\x00b", "version"),
+        ("prices", "L4", "prices"),
+        ("prices", "L4:-1", "prices"),
+        ("prices", "L4:nan", "prices"),
+        ("prices", "L4:1e9", "prices"),
+        ("prices", "L4:٣", "prices"),
+        ("prices", "nothing:1", "nothing"),
         ("facts", "1.zzzz", "damaged"),
         ("facts", "A" * (PACKED_LIMIT + 1), "characters"),
     ],
@@ -299,6 +313,37 @@ def test_the_same_question_is_answered_once() -> None:
     question = Question(model="Qwen/Qwen3-8B", boards=("L4",))
     first, again = answer(question), answer(replace(question, option="L4"))
     assert first.bars is again.bars
+
+
+def test_with_prices_the_cheapest_comes_first_and_a_mig_device_costs_its_share() -> None:
+    """3g.40gb takes 4 of 8 memory slices, so half of the 3.20; two L4 cost twice 0.70."""
+    question = Question(
+        model="Qwen/Qwen3-8B", boards=("H100-80GB-SXM", "L4"), prices=(("H100-80GB-SXM", 3.2), ("L4", 0.7))
+    )
+    bars = [bar for bar in answer(question).bars if bar.option.is_accepted]
+    costs = {bar.option.device: bar.option.price_usd_per_hour for bar in bars}
+    assert costs["H100-80GB-SXM 3g.40gb"] == pytest.approx(1.6)
+    assert costs["2 x L4"] == pytest.approx(1.4)
+    assert list(costs.values()) == sorted(costs.values())
+    assert {row.device: row.price for row in rows(bars)}["2 x L4"] == "1.40 USD/h"
+    assert order_text(question) == "lowest price first"
+    assert "Price" in dict(cards(bars[0]))
+    half = replace(question, prices=(("L4", 0.7),))
+    assert "boards without a price after them" in order_text(half)
+    found = [bar.option for bar in answer(half).bars if bar.option.is_accepted]
+    assert found[0].board == "L4"
+    assert found[-1].price_usd_per_hour is None
+    assert all(row.price is None for row in rows(answer(replace(question, prices=())).bars))
+
+
+@pytest.mark.parametrize(("price", "text"), [(3.2, "3.20 USD/h"), (0.0875, "0.087 USD/h"), (0.0, "0.00 USD/h")])
+def test_a_share_of_a_gpu_is_not_shown_as_free(price: float, text: str) -> None:
+    assert usd_per_hour(price) == text
+
+
+def test_a_price_of_a_board_that_is_not_looked_at_is_left_out() -> None:
+    asked = from_parameters({"boards": "L4", "prices": "H100-80GB-SXM:3.2,L4:0.7"})
+    assert asked.prices == (("L4", 0.7),)
 
 
 def test_a_context_beyond_the_model_is_refused_with_the_reason() -> None:

@@ -143,3 +143,54 @@ def test_what_does_not_fit_gets_no_command_and_the_version_that_was_assumed_is_n
     assert "No command" in said(test)
     assert "No version was given: llama.cpp" in said(test)
     assert all("llama-server" not in code.value for code in test.code)
+
+
+def test_prices_come_from_the_address_and_go_back_into_it() -> None:
+    test = shown(model="Qwen/Qwen3-8B", boards="H100-80GB-SXM,L4", prices="L4:0.7,H100-80GB-SXM:3.2")
+    assert box(test, "L4").value == 0.7
+    assert "lowest price first" in said(test)
+    assert "2 x L4 , 1.40 USD/h" in said(test)
+    box(test, "L4").set_value(9.5)
+    well(test.run())
+    assert address(test)["prices"] == "H100-80GB-SXM:3.2,L4:9.5"
+    assert "H100-80GB-SXM 3g.40gb , 1.60 USD/h" in said(test)
+    again = shown(**address(test))
+    assert said(again) == said(test)
+    box(again, "L4").set_value(None)
+    box(again, "H100-80GB-SXM").set_value(None)
+    well(again.run())
+    assert "prices" not in address(again)
+    assert "least GPU memory first" in said(again)
+
+
+def test_measured_runs_are_shown_beside_their_predictions(use_store: Callable[[str], str]) -> None:
+    use_store("measured")
+    test = shown(boards="H100-80GB-SXM", gpus="1", option="H100-80GB-SXM")
+    text = said(test)
+    assert "2 runs of meta-llama/Meta-Llama-3.1-8B with vLLM 0.31 on H100-80GB-SXM" in text
+    assert "applied" in text
+    assert "79.05 GiB as vllm 0.31.0 saw it on H100-80GB-SXM" in text
+    assert "3 runs in the store" in text
+    assert "Worst prediction first" in text
+    sliced = shown(boards="H100-80GB-SXM", gpus="1", option="H100-80GB-SXM 3g.40gb")
+    assert "cut at its bound" in said(sliced)
+    assert said(shown(**address(sliced))) == said(sliced)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("missing", "There is no store, so no measured run is known"),
+        ("newer", "Nothing is corrected by measured runs, as the store cannot be read"),
+        ("damaged", "not an SQLite database"),
+        ("empty", "No such run is known"),
+    ],
+)
+def test_a_store_in_trouble_corrects_nothing_and_the_page_says_why(
+    use_store: Callable[[str], str], kind: str, sentence: str
+) -> None:
+    use_store(kind)
+    test = shown(boards="L4")
+    text = words(html(test))
+    assert sentence in text
+    assert "Look closer at" in [one.label for one in test.selectbox]

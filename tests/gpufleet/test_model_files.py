@@ -48,10 +48,48 @@ def test_a_directory_and_its_configuration(tmp_path: Path) -> None:
 
 def test_weight_files_are_exact_and_copies_do_not_count(tmp_path: Path) -> None:
     model = directory(tmp_path)
-    safetensors(model / "model-1.safetensors", {"model.embed_tokens.weight": 160})
-    safetensors(model / "model-2.safetensors", {"lm_head.weight": 160})
+    safetensors(model / "model-1.safetensors", {"model.embed_tokens.weight": 160, "model.layers.0.attn.w": 384})
+    safetensors(model / "model-2.safetensors", {"lm_head.weight": 160, "model.layers.0.mlp.w": 768, "norm.weight": 48})
     safetensors(model / "consolidated.safetensors", {"tok_embeddings.weight": 160})
-    assert load_model(str(model)).stored_bytes == {"embedding": 160, "head": 160}
+    held = {"embedding": 160, "attention": 384, "head": 160, "mlp": 768, "norms": 48}
+    assert load_model(str(model)).stored_bytes == held
+
+
+def test_files_are_read_again_once_they_change(tmp_path: Path) -> None:
+    model = directory(tmp_path)
+    assert load_model(str(model)).vocab_size == 10
+    (model / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": 4096}), encoding="utf-8")
+    assert load_model(str(model)).vocab_size == 4096
+
+
+def test_parts_that_number_themselves_must_all_be_there(tmp_path: Path) -> None:
+    """Without an index only the names tell; half of a quantised checkpoint fits where the whole does not."""
+    model = directory(tmp_path)
+    safetensors(model / "model-00001-of-00003.safetensors", {"lm_head.weight": 160})
+    safetensors(model / "model-00003-of-00003.safetensors", {"model.embed_tokens.weight": 160})
+    with pytest.raises(UnreadableModel, match="2 of the 3 parts"):
+        load_model(str(model))
+
+
+def test_files_that_hold_less_than_the_configuration_counts_are_refused(tmp_path: Path) -> None:
+    model = directory(tmp_path)
+    safetensors(model / "model.safetensors", {"lm_head.weight": 160})
+    with pytest.raises(UnreadableModel, match="some files are missing"):
+        load_model(str(model))
+
+
+def test_an_index_that_names_a_path_is_refused(tmp_path: Path) -> None:
+    model = directory(tmp_path)
+    index = {"weight_map": {"lm_head.weight": "../a.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(UnreadableModel, match="no file name"):
+        load_model(str(model))
+
+
+def test_a_mark_in_front_of_the_configuration_is_no_mistake(tmp_path: Path) -> None:
+    model = directory(tmp_path)
+    (model / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8-sig")
+    assert load_model(str(model)).vocab_size == 10
 
 
 def test_an_incomplete_download_is_refused(tmp_path: Path) -> None:

@@ -7,17 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.memory.calibration import (
-    BOUNDS,
     Calibration,
     CalibrationKey,
     TermComparison,
     compare,
-    corrected,
     corrections_for,
     key_of,
     measured_terms,
+    review,
 )
-from planner.memory.estimate import Basis, Device, Engine, Estimate, Run, Term, Verdict
+from planner.memory.corrections import BOUNDS, corrected_terms
+from planner.memory.engines import estimate_run
+from planner.memory.estimate import Basis, Correction, Device, Engine, Estimate, Run, Term, Verdict
+from planner.memory.experience import Experience, corrected_run
 from planner.memory.facts import LayerKind, Layers, ModelFacts, Parameters, WeightFormat
 from planner.memory.llama_cpp import estimate_llama_cpp
 from planner.memory.measured import Measured
@@ -32,9 +34,9 @@ def term(name: str, gib: float, spread: float = 0.1) -> Term:
     return Term(name=name, bytes=round(gib * GIB), low=low, high=high, basis=Basis.FORMULA, source="a law")
 
 
-def estimate(*, graphs_charged: bool = True, request_gib: float = 4.0) -> Estimate:
+def estimate() -> Estimate:
     """72 GiB of budget: 15 weights, 2 activation, 0.25 non-torch, 1 graphs, and what is left."""
-    pool = 72 - 15 - 2 - 0.25 - (1 if graphs_charged else 0)
+    pool = 72 - 15 - 2 - 0.25 - 1
     terms = (
         term("weights", 15),
         term("activation", 2),
@@ -53,7 +55,7 @@ def estimate(*, graphs_charged: bool = True, request_gib: float = 4.0) -> Estima
         kv_cache_high_bytes=round((pool + 1) * GIB),
         kv_bytes_per_token=131072.0,
         kv_cache_tokens=round(pool * GIB / 131072),
-        max_concurrency=pool / request_gib,
+        max_concurrency=pool / 4,
         max_context=131072,
     )
 
@@ -159,7 +161,7 @@ def test_a_correction_stops_at_its_bound_and_says_why() -> None:
     assert correction.factor == BOUNDS["weights"].high
     assert correction.is_cut
     assert BOUNDS["weights"].reason in correction.sentence
-    (weights, *_) = corrected(estimate(), [correction]).terms
+    (weights, *_) = corrected_terms(estimate().terms, [correction])
     assert weights.basis is Basis.FORMULA  # the measurement contradicts the law: neither is taken for true
     assert weights.low <= 15 * GIB * 0.9
 
@@ -179,38 +181,122 @@ def test_the_pool_of_vllm_and_tiny_terms_are_not_corrected() -> None:
     assert corrections_for(KEY, history("non_torch", 1.9, predicted=20 * MIB)) == ()
 
 
-@pytest.mark.parametrize(
-    ("charged", "name", "moved"), [(True, "graphs", -1.0), (False, "graphs", 0.0), (True, "activation", -2.0)]
-)
-def test_the_pool_moves_by_what_the_charged_terms_moved(charged: bool, name: str, moved: float) -> None:
-    before = estimate(graphs_charged=charged)
-    after = corrected(before, corrections_for(KEY, history(name, 2.0)))
-    assert (after.kv_cache_bytes - before.kv_cache_bytes) / GIB == pytest.approx(moved, abs=1e-6)
-    pool = next(one for one in after.terms if one.name == "kv_cache")
-    assert pool.bytes == after.kv_cache_bytes
-    assert after.max_concurrency == pytest.approx(after.kv_cache_bytes / (4 * GIB))
-    assert any("measured run" in sentence for sentence in after.assumed)
+def factor(name: str, value: float) -> Correction:
+    (correction,) = corrections_for(KEY, history(name, value))
+    return correction
+
+
+def sizes(given: Estimate) -> dict[str, int]:
+    return {term.name: term.bytes for term in given.terms}
+
+
+@pytest.mark.parametrize(("version", "is_charged"), [("0.19.1", False), ("0.21.0", True)])
+def test_the_pool_moves_by_what_the_charged_terms_moved(version: str, is_charged: bool) -> None:
+    asked = replace(run(), engine_version=version, max_model_len=8192)
+    before = estimate_run(asked)
+    for name in ("activation", "graphs"):
+        after = estimate_run(replace(asked, corrections=(factor(name, 1.5),)))
+        moved = round(sizes(before).get(name, 0) * 1.5) - sizes(before).get(name, 0)
+        assert before.kv_cache_bytes - after.kv_cache_bytes == moved
+        assert (moved > 0) == (name == "activation" or is_charged)
+        assert sizes(after)["kv_cache"] == after.kv_cache_bytes
+
+
+def test_the_longest_request_is_not_scaled_where_the_model_s_own_limit_decides() -> None:
+    """131,072 tokens of 32 layers x 2 x 8 heads x 128 x 2 bytes take 16 GiB, and more than 50 GiB are left."""
+    asked = replace(run(), max_model_len=8192)
+    before = estimate_run(asked)
+    after = estimate_run(replace(asked, corrections=(factor("activation", 2.4),)))
+    assert after.kv_cache_bytes < before.kv_cache_bytes
+    assert before.max_context == after.max_context == 131072
+
+
+def test_the_longest_request_is_what_the_corrected_pool_holds_where_the_pool_decides() -> None:
+    """128 KiB a token, in blocks of 16."""
+    device = replace(run().device, memory_bytes=24 * GIB)
+    after = estimate_run(replace(run(), device=device, max_model_len=8192, corrections=(factor("activation", 1.5),)))
+    assert after.max_context == after.kv_cache_bytes // (16 * 131072) * 16
+
+
+def test_ranges_of_corrected_terms_add_as_the_engine_s_do() -> None:
+    """vLLM's terms err independently, so their ranges add as squares; of llama.cpp the ends are added."""
+    corrections = (factor("activation", 1.5), factor("weights", 1.01))
+    after = estimate_run(replace(run(), max_model_len=8192, corrections=corrections))
+    above = sum((term.high - term.bytes) ** 2 for term in after.terms if term.name != "kv_cache") ** 0.5
+    assert after.kv_cache_bytes - after.kv_cache_low_bytes == pytest.approx(above, abs=2)
+    llama = replace(run(), engine=Engine.LLAMA_CPP, engine_version="v0.5.0", n_ctx=8192, n_parallel=1)
+    need = estimate_run(replace(llama, corrections=(factor("weights", 1.01),)))
+    edge = sum(term.high for term in need.terms)
+    for room, verdict in ((edge, Verdict.FITS), (edge - 1, Verdict.TIGHT)):
+        device = replace(run().device, memory_bytes=room)
+        changed = replace(llama, device=device, corrections=(factor("weights", 1.01),))
+        assert estimate_run(changed).verdict is verdict
 
 
 def test_a_pool_that_no_longer_holds_a_request_is_not_said_to_fit() -> None:
-    before = estimate(request_gib=53.0)
-    assert corrected(before, corrections_for(KEY, history("activation", 2.4))).verdict is Verdict.DOES_NOT_FIT
-    assert corrected(before, corrections_for(KEY, history("activation", 1.0))).verdict is not Verdict.DOES_NOT_FIT
+    """One request of 8,192 tokens takes 1 GiB."""
+    asked = replace(run(), max_model_len=8192, max_num_batched_tokens=8192, max_num_seqs=256)
+    before = estimate_run(asked)
+    taken = before.budget_bytes - before.kv_cache_bytes
+    small = replace(asked, device=replace(run().device, memory_bytes=round((taken + 1.8 * GIB) / 0.9)))
+    assert estimate_run(small).verdict is not Verdict.DOES_NOT_FIT
+    assert estimate_run(replace(small, corrections=(factor("activation", 2.4),))).verdict is Verdict.DOES_NOT_FIT
 
 
 def test_llama_cpp_is_judged_by_its_sum() -> None:
     base = replace(run(), engine=Engine.LLAMA_CPP, engine_version="v0.5.0", n_ctx=8192, n_parallel=1)
     predicted = estimate_llama_cpp(base)
-    weights = next(one for one in predicted.terms if one.name == "weights")
-    measured = Measured(engine=Engine.LLAMA_CPP, weights_by_device={"CUDA0": round(weights.bytes * 1.02)})
-    found = corrections_for(key_of(base), [compare(base, predicted, measured)])
-    after = corrected(predicted, found)
-    assert sum(one.bytes for one in after.terms) - sum(one.bytes for one in predicted.terms) == pytest.approx(
-        weights.bytes * 0.02, rel=1e-3
-    )
+    weights = sizes(predicted)["weights"]
+    measured = Measured(engine=Engine.LLAMA_CPP, weights_by_device={"CUDA0": round(weights * 1.02)})
+    found = corrected_run(base, Experience(calibrations=(compare(base, predicted, measured),)))
+    after = estimate_run(found)
+    assert sum(sizes(after).values()) - sum(sizes(predicted).values()) == pytest.approx(weights * 0.02, rel=1e-3)
     assert after.verdict is Verdict.FITS
-    small = corrected(replace(predicted, budget_bytes=8 * GIB), found)
-    assert small.verdict is Verdict.DOES_NOT_FIT
+    small = replace(found, device=replace(base.device, memory_bytes=8 * GIB))
+    assert estimate_run(small).verdict is Verdict.DOES_NOT_FIT
+
+
+def test_an_alias_and_a_build_are_spelled_in_several_ways() -> None:
+    named = replace(run(), model=replace(run().model, name="meta-llama/Llama-3.1-8B-Instruct"))
+    assert key_of(named).model == "meta-llama/Meta-Llama-3.1-8B"
+    llama = replace(run(), engine=Engine.LLAMA_CPP)
+    for text in ("6845", "b6845", "b6845-1a2b3c4d"):
+        assert key_of(replace(llama, engine_version=text)).version == "b6845"
+
+
+def test_a_question_without_a_version_falls_under_the_newest_and_a_log_without_one_does_not() -> None:
+    known = Experience(calibrations=tuple(replace(one, key=replace(KEY, version="0.31")) for one in activation()))
+    assert corrected_run(replace(run(), engine_version=None), known).corrections
+    assert not corrected_run(run(), known).corrections
+    unknown = Experience(calibrations=tuple(replace(one, key=replace(KEY, version=None)) for one in activation()))
+    assert not corrected_run(replace(run(), engine_version=None), unknown).corrections
+
+
+def activation() -> list[Calibration]:
+    return history("activation", 1.5)
+
+
+def test_a_review_says_for_every_term_what_follows_from_it() -> None:
+    runs = [*history("activation", 1.2, 1.4), *history("kv_cache", 1.1), *history("non_torch", 1.5, predicted=MIB)]
+    found = {one.name: one for one in review(KEY, runs)}
+    assert found["activation"].correction == factor_of(runs)
+    assert (found["activation"].runs, found["activation"].last) == (2, runs[1].terms[0])
+    assert found["kv_cache"].correction is None
+    assert "what the other terms leave" in found["kv_cache"].reason
+    assert "below 64 MiB" in found["non_torch"].reason
+    assert review(replace(KEY, device="L4"), runs) == ()
+
+
+def factor_of(runs: list[Calibration]) -> Correction:
+    return next(one for one in corrections_for(KEY, runs) if one.term == "activation")
+
+
+def test_the_worst_term_is_the_one_furthest_outside_of_its_range() -> None:
+    inside = TermComparison(name="weights", predicted=10 * GIB, low=0, high=20 * GIB, measured=15 * GIB)
+    outside = TermComparison(name="graphs", predicted=GIB, low=GIB, high=GIB, measured=2 * GIB)
+    assert (inside.outside_bytes, outside.outside_bytes) == (0, GIB)
+    assert Calibration(key=KEY, terms=(inside, outside)).worst is outside
+    assert Calibration(key=KEY, terms=(inside,)).worst is inside
 
 
 @given(st.sampled_from(sorted(BOUNDS)), st.lists(st.floats(0.01, 50), min_size=1, max_size=5))
@@ -224,15 +310,28 @@ def test_factors_stay_within_their_bounds(name: str, factors: list[float]) -> No
 
 @given(st.dictionaries(st.sampled_from(["weights", "activation", "non_torch", "graphs"]), st.floats(0.3, 3)))
 def test_corrected_terms_keep_their_order(factors: dict[str, float]) -> None:
-    runs = [one for name, factor in factors.items() for one in history(name, factor)]
-    after = corrected(estimate(), corrections_for(KEY, runs))
-    for one in after.terms:
+    runs = [one for name, value in factors.items() for one in history(name, value)]
+    for one in corrected_terms(estimate().terms, corrections_for(KEY, runs)):
         assert one.low <= one.bytes <= one.high
-    assert after.kv_cache_low_bytes <= after.kv_cache_bytes <= after.kv_cache_high_bytes
+
+
+def test_a_measured_factor_narrows_the_range_of_weights_fully_and_of_what_settings_change_by_half() -> None:
+    """15 GiB x 1.02 and 2 GiB x 1.5, each 10 % wide before."""
+    weights, activation, *_ = corrected_terms(estimate().terms, (factor("weights", 1.02), factor("activation", 1.5)))
+    assert (weights.low, weights.high) == (pytest.approx(15.3 * 0.99 * GIB), pytest.approx(15.3 * 1.01 * GIB))
+    assert (activation.low, activation.high) == (pytest.approx(2.85 * GIB), pytest.approx(3.15 * GIB))
+    assert activation.basis is Basis.MEASURED
+
+
+def test_a_correction_speaks_for_as_many_devices_as_were_measured() -> None:
+    known = Experience(calibrations=tuple(history("non_torch", 1.5)))
+    assert corrected_run(run(), known).corrections
+    assert not corrected_run(replace(run(), tensor_parallel=2), known).corrections
 
 
 def test_nothing_measured_changes_nothing() -> None:
-    assert corrected(estimate(), ()) == estimate()
+    assert corrected_terms(estimate().terms, ()) == estimate().terms
+    assert corrected_run(run(), Experience()) == run()
 
 
 def test_a_log_is_predicted_with_its_own_settings() -> None:

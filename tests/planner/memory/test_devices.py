@@ -41,7 +41,7 @@ def test_a_mig_device_has_the_memory_of_its_gpu_instance() -> None:
 
 
 def test_an_unmeasured_board_has_its_total_less_a_reserve_and_says_so() -> None:
-    board = CATALOG.board("A30-24GB")
+    board = CATALOG.board("H100-94GB")
     assert board.memory_total_bytes is not None
     device = device_of(board)
     assert device.basis is Basis.ASSUMED

@@ -243,3 +243,77 @@ def test_no_value_breaks_the_parser(row: dict[str, Any], data: st.DataObject) ->
     config = {**row["config"], field: data.draw(json_values)}
     with contextlib.suppress(UnreadableModel):
         facts_from_config(config, name="hostile")
+
+
+def test_a_configuration_kept_under_facts_is_the_same_model() -> None:
+    kept = {"model_id": "somebody/llama", "facts": dict(LLAMA), "derived": {"total_params_text": 1}}
+    assert facts_from_config(kept, name="llama") == facts_from_config(LLAMA, name="llama")
+
+
+@pytest.mark.parametrize(
+    ("fields", "positions"),
+    [
+        ({}, 131_072),
+        ({"max_position_embeddings": 0}, None),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}}, 131_072),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, 524_288),
+        (
+            {
+                "max_position_embeddings": 32_768,
+                "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768},
+            },
+            131_072,
+        ),
+        (  # the positions of DeepSeek-V3 hold the factor already
+            {
+                "max_position_embeddings": 163_840,
+                "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096},
+            },
+            163_840,
+        ),
+        ({"rope_scaling": {"type": "longrope", "long_factor": [1.0]}}, 131_072),
+        ({"max_position_embeddings": 8192, "model_max_length": 131_072}, 131_072),
+        ({"rope_scaling": {"type": "linear", "factor": "huge"}}, 131_072),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}}, 262_144),
+    ],
+)
+def test_the_context_is_derived_as_vllm_does(fields: dict[str, Any], positions: int | None) -> None:
+    assert facts_from_config({**LLAMA, **fields}, name="model").max_positions == positions
+
+
+def test_a_layer_with_attention_and_a_state_is_one_layer() -> None:
+    config = {**LLAMA, "model_type": "falcon_h1", "mamba_d_ssm": 4096, "mamba_n_heads": 64, "mamba_d_head": 64,
+              "mamba_d_state": 128, "mamba_d_conv": 4, "mamba_n_groups": 1}  # fmt: skip
+    facts = facts_from_config(config, name="hybrid")
+    assert facts.layer_count == 32
+    assert sum(one.count for one in facts.layers) == 64
+
+
+def test_the_largest_dense_part_counts() -> None:
+    """Falcon states no inner size: it is four hidden sizes; Llama 4 has dense layers wider than its experts."""
+    falcon = {
+        "model_type": "falcon",
+        "hidden_size": 8192,
+        "num_hidden_layers": 60,
+        "num_attention_heads": 128,
+        "num_kv_heads": 8,
+        "vocab_size": 65024,
+        "new_decoder_architecture": True,
+        "torch_dtype": "bfloat16",
+    }
+    assert facts_from_config(falcon, name="falcon-40b").intermediate_size == 4 * 8192
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model_type": "brand_new", "architectures": ["BrandNewForCausalLM"]},
+        {"audio_config": {"hidden_size": 1280}},
+        {"quantization_config": {"quant_method": "something-new"}},
+    ],
+)
+def test_weights_that_may_come_on_top_are_doubts(fields: dict[str, Any]) -> None:
+    facts = facts_from_config({**LLAMA, **fields}, name="model")
+    assert facts.doubts
+    assert set(facts.doubts) <= set(facts.assumed)
+    assert facts_from_config(LLAMA, name="model").doubts == ()

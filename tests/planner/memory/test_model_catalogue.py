@@ -50,16 +50,46 @@ def test_counts_are_those_that_were_published(name: str, billions: float) -> Non
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "name"),
     [
-        "meta-llama/Llama-3.1-8B-Instruct",
-        "LLAMA-3.1-8B-INSTRUCT",
-        "Meta-Llama-3.1-8B",
-        " meta-llama/Meta-Llama-3.1-8B ",
+        ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("LLAMA-3.1-8B-INSTRUCT", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("Meta-Llama-3.1-8B", "meta-llama/Meta-Llama-3.1-8B"),
+        (" meta-llama/Meta-Llama-3.1-8B ", "meta-llama/Meta-Llama-3.1-8B"),
     ],
 )
-def test_names_aliases_and_short_names_find_a_model(text: str) -> None:
-    assert find_model(text).name == "meta-llama/Meta-Llama-3.1-8B"
+def test_names_aliases_and_short_names_find_the_model_that_was_named(text: str, name: str) -> None:
+    """An engine is started with the name: another checkpoint of the same sizes would be another model."""
+    assert find_model(text).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "positions"),
+    [
+        # max_position_embeddings of the published config.json
+        ("Qwen/Qwen2.5-7B", 131_072),
+        ("Qwen/Qwen2.5-7B-Instruct", 32_768),
+        ("Qwen/Qwen3-4B", 40_960),
+        ("Qwen/Qwen3-4B-Instruct-2507", 262_144),
+        ("Qwen/Qwen3-Coder-30B-A3B-Instruct", 262_144),
+        ("microsoft/Phi-3.5-mini-instruct", 131_072),
+        ("google/gemma-3-1b-it", 32_768),
+        ("CohereLabs/c4ai-command-r-v01", 131_072),  # model_max_length, which vLLM takes
+    ],
+)
+def test_aliases_have_their_own_context(text: str, positions: int) -> None:
+    assert find_model(text).max_positions == positions
+
+
+def test_an_alias_may_be_quantised_otherwise() -> None:
+    thinking = find_model("moonshotai/Kimi-K2-Thinking").quantisation
+    assert thinking is not None
+    assert (thinking.format, thinking.group_size) == (WeightFormat.GPTQ, 32)
+    assert thinking.kept_shares["attention"] == 1
+    assert "experts" not in thinking.kept_shares
+    instruct = find_model("moonshotai/Kimi-K2-Instruct").quantisation
+    assert instruct is not None
+    assert instruct.format is WeightFormat.FP8_BLOCK
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,30 @@ def read(table: dict[str, Any], **beside: Any) -> Quantisation:
         ({"quant_method": "awq", "bits": 4, "group_size": 128}, WeightFormat.AWQ, 4, 128),
         ({"quant_method": "gptq", "bits": 8, "group_size": -1}, WeightFormat.GPTQ, 8, None),
         ({"quant_method": "mxfp4"}, WeightFormat.MXFP4, 4, 32),
+        ({"quant_method": "FP8 "}, WeightFormat.FP8, 8, None),
+        ({"quant_method": "torchao", "quant_type": "int8wo"}, WeightFormat.INT8, 8, None),
+        (
+            {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig"}}},
+            WeightFormat.GPTQ,
+            4,
+            None,
+        ),
+        ({"quant_method": "torchao", "quant_type": "float8dq-row"}, WeightFormat.FP8, 8, None),
+        (
+            {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}}},
+            WeightFormat.FP8,
+            8,
+            None,
+        ),
+        ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "uint4"}}}, WeightFormat.GPTQ, 4, None),
+        ({"quant_method": "quanto", "weights": "int8"}, WeightFormat.INT8, 8, None),
+        ({"quant_method": "eetq"}, WeightFormat.INT8, 8, None),
+        (
+            {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
+            WeightFormat.GPTQ,
+            4,
+            64,
+        ),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, WeightFormat.NF4, 4, 64),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, WeightFormat.INT8, 8, None),
         ({"quant_method": "modelopt", "quant_algo": "FP8"}, WeightFormat.FP8, 8, None),
@@ -125,4 +149,33 @@ def test_none_is_none() -> None:
     ],
 )
 def test_the_share_of_each_part_that_stays(kept: list[str], shares: dict[str, float]) -> None:
-    assert kept_shares(kept, LAYERS) == pytest.approx(shares)
+    assert kept_shares(kept, LAYERS, []) == pytest.approx(shares)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"quant_method": "something-new"},
+        {"quant_method": "torchao", "quant_type": "whatever"},
+        {"quant_method": "quark"},
+        {"quant_method": "hqq"},
+    ],
+)
+def test_a_method_that_is_not_known_is_no_four_bits(table: dict[str, Any]) -> None:
+    assumed: list[str] = []
+    found = read_quantisation({"quantization_config": table}, LAYERS, assumed)
+    assert found is not None
+    assert not found.is_known
+    assert found.bits == 8
+    assert "up to 16 are possible" in assumed[0]
+
+
+def test_bitsandbytes_that_loads_neither_is_not_quantised() -> None:
+    table = {"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": False}
+    assert read_quantisation({"quantization_config": table}, LAYERS, []) is None
+
+
+def test_a_pattern_that_is_not_read_is_named() -> None:
+    assumed: list[str] = []
+    assert kept_shares([r"re:(\w+\.?)+X", "re:.*mlp.*"], LAYERS, assumed) == {"mlp": 1.0}
+    assert "not read" in assumed[0]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.memory.estimate import Engine
-from planner.memory.log_lines import MAX_CHARS
+from planner.memory.log_lines import MAX_CHARS, MAX_LINE
 from planner.memory.measured import Measured, StartFailure
 from planner.memory.start_log import parse_start_log
 from planner.units import GIB, MIB
@@ -321,6 +321,7 @@ def test_shuffled_words_never_fail(words: list[str], between: str) -> None:
         "non-default args: " + "'model': " * 1500,
         "load_tensors: " + " " * 8000 + "A" * 7000 + " buffer size = ",
         'msg="gpu memory" ' * 900 + " size",
+        "1" * (MAX_LINE - 10) + " memory",
     ],
 )
 def test_hostile_lines_cost_little(line: str) -> None:
@@ -328,3 +329,42 @@ def test_hostile_lines_cost_little(line: str) -> None:
         started = time.perf_counter()
         parse_start_log(mark + "\n" + (line + "\n") * (MAX_CHARS // 32 // len(line)))
         assert time.perf_counter() - started < 10
+
+
+SERVED = "INFO 09-03 03:40:00 [loggers.py:127] Engine 000: Avg generation throughput: 3.4 tokens/s, Running: 1 reqs\n"
+
+
+def test_the_last_start_counts_wherever_it_stands() -> None:
+    between = SERVED * (MAX_CHARS // len(SERVED) + 1)
+    found = parse_start_log(V1_011 + between + V1_LATE + between)
+    assert found == parse_start_log(V1_LATE)
+    after_lines = "\n" * 500_000  # a log of many short lines
+    assert parse_start_log(V0 + after_lines + V1_LATE) == parse_start_log(V1_LATE)
+
+
+def test_a_start_that_failed_counts_too_and_one_that_said_nothing_ends_nothing() -> None:
+    failed = V1_LATE.split("Estimated CUDA")[0] + "\n" + TOO_LONG + "\n"
+    assert parse_start_log(V1_011 + SERVED * 90_000 + failed).failure is StartFailure.CONTEXT_TOO_LONG
+    banners = V1_LATE.splitlines()[2]
+    assert parse_start_log(banners + "\n" + banners + V1_LATE).kv_cache_tokens == 315_039
+
+
+def test_what_the_server_prints_before_its_engine_belongs_to_the_same_start() -> None:
+    served = V1_LATE.replace(
+        "non-default args", "vLLM API server version 0.29.0\n(APIServer pid=9) INFO non-default args"
+    )
+    found = parse_start_log(V1_011 + served)
+    assert (found.max_num_seqs, found.max_num_batched_tokens) == (1, 4096)
+
+
+def test_the_build_of_llama_cpp_is_that_of_the_server_that_loads_models_later() -> None:
+    load = "llama_model_loader: loaded meta data with 30 key-value pairs\n" + LLAMA_V050
+    text = "build: 6845 (1a2b3c4d) with cc\n" + load + "slot released\n" * 700_000 + load
+    assert parse_start_log(text).engine_version == "6845"
+    assert parse_start_log(text).kv_cache_bytes == parse_start_log(LLAMA_V050).kv_cache_bytes
+
+
+def test_another_program_that_names_vllm_and_runs_out_of_memory_is_no_start() -> None:
+    assert not parse_start_log("train.py: imported vllm\ntorch.OutOfMemoryError: CUDA out of memory.\n").has_memory
+    real = "INFO [core.py:77] Initializing a V1 LLM engine (v0.11.0)\ntorch.OutOfMemoryError: CUDA out of memory.\n"
+    assert parse_start_log(real).failure is StartFailure.OUT_OF_MEMORY

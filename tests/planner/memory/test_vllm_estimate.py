@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.memory.estimate import Estimate, Run, Verdict
+from planner.memory.model_catalogue import find_model
 from planner.memory.vllm import estimate_vllm
 from planner.memory.vllm_versions import ContradictoryRun
 from planner.units import GIB
@@ -188,20 +189,39 @@ def test_a_larger_share_never_leaves_less(config: dict[str, object], version: st
 
 
 @given(st.sampled_from(CONFIGS), st.sampled_from(VERSIONS), st.floats(8, 200))
-def test_the_smallest_share_is_enough_and_a_hundredth_less_is_not(
+def test_the_smallest_share_fits_when_it_is_asked_for_and_a_hundredth_less_does_not(
     config: dict[str, object], version: str, gib: float
 ) -> None:
     one = run(config, gib=gib, engine_version=version, max_model_len=4096)
-    share = estimate_vllm(one).settings.get("smallest_gpu_memory_utilization")
+    estimate = estimate_vllm(one)
+    share = estimate.settings.get("smallest_gpu_memory_utilization")
     if share is None:
+        assert estimate.verdict is not Verdict.FITS
         return
-    enough = estimate_vllm(replace(one, gpu_memory_utilization=float(share)))
-    assert enough.max_concurrency is not None
-    assert enough.max_concurrency >= 1 or enough.kv_cache_bytes >= 0
+    assert estimate_vllm(replace(one, gpu_memory_utilization=float(share))).verdict is Verdict.FITS
     if float(share) > 0.01:
-        less = estimate_vllm(replace(one, gpu_memory_utilization=float(share) - 0.01))
-        assert less.max_concurrency is not None
-        assert less.max_concurrency < 1
+        less = estimate_vllm(replace(one, gpu_memory_utilization=round(float(share) - 0.01, 2)))
+        assert less.verdict is not Verdict.FITS
+
+
+def test_the_smallest_share_of_the_reported_run_fits() -> None:
+    one = Run(
+        model=find_model("Qwen/Qwen2.5-7B-Instruct"),
+        device=device(22.16, name="L4", architecture="Ada"),
+        max_model_len=8192,
+        max_num_seqs=8,
+    )
+    share = float(estimate_vllm(one).settings["smallest_gpu_memory_utilization"])
+    assert estimate_vllm(replace(one, gpu_memory_utilization=share)).verdict is Verdict.FITS
+
+
+def test_says_when_not_all_sequences_find_room_at_their_longest() -> None:
+    few = estimate_vllm(run(max_model_len=8192, max_num_seqs=300, engine_version="0.31.0"))
+    assert few.max_concurrency is not None
+    assert few.max_concurrency < 300
+    assert f"room for {few.max_concurrency:.1f} requests of the longest length at once" in few.reasons[1]
+    all_of_them = estimate_vllm(run(max_model_len=8192, max_num_seqs=8, engine_version="0.31.0"))
+    assert "at once" not in all_of_them.reasons[1]
 
 
 @given(st.sampled_from(CONFIGS), st.sampled_from(VERSIONS), st.floats(1, 300))

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.memory.vllm_kv_cache import KvPlan, kv_plan
-from planner.memory.vllm_versions import ContradictoryRun, settings_of
+from planner.memory.vllm_settings import settings_of
+from planner.memory.vllm_versions import ContradictoryRun
 from planner.units import GIB
 from tests.planner.memory.vllm_cases import (
     DEEPSEEK_V2_LITE,
@@ -156,5 +157,6 @@ def test_the_longest_context_fits_and_one_more_token_does_not(pool: int, config:
 
 
 def test_refuses_an_unknown_cache_type() -> None:
-    with pytest.raises(ContradictoryRun, match="int3"):
-        plan_of(LLAMA_8B, kv_cache_dtype="int3")
+    for name in ("int3", "fp8_rubbish", "int8xyz", "bf16", "fp16", "float32"):
+        with pytest.raises(ContradictoryRun, match=name):
+            plan_of(LLAMA_8B, kv_cache_dtype=name)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from planner.memory.vllm_versions import ContradictoryRun, parse_version, settings_of
-from tests.planner.memory.vllm_cases import device, run
+from planner.memory.vllm_settings import settings_of
+from planner.memory.vllm_versions import ContradictoryRun, parse_version
+from tests.planner.memory.vllm_cases import QWEN36_27B, device, run
 
 
 @pytest.mark.parametrize(
@@ -66,8 +67,35 @@ def test_defaults_follow_the_device_that_cuda_sees() -> None:
         ({"gpu_memory_utilization": 0.0}, "share"),
         ({"dtype": "int3"}, "dtype"),
         ({"gib": 0.0}, "no memory"),
+        ({"dtype": "bf16"}, "dtype"),
+        ({"max_num_seqs": 4096, "max_num_batched_tokens": 1024}, "greater than or equal"),
+        ({"block_size": 7}, "block_size"),
+        ({"block_size": 1_000_000}, "block_size"),
+        ({"block_size": 64, "engine_version": "0.6.3"}, "at most 32"),
     ],
 )
 def test_refuses_impossible_settings(settings: dict[str, object], word: str) -> None:
     with pytest.raises(ContradictoryRun, match=word):
         settings_of(run(**settings))  # type: ignore[arg-type]
+
+
+def test_more_sequences_than_the_default_of_batched_tokens_raise_it_and_say_so() -> None:
+    settings = settings_of(run(gib=22.16, max_num_seqs=4096))
+    assert (settings.max_num_seqs, settings.max_num_batched_tokens) == (4096, 4096)
+    assert "raised" in settings.notes[0]
+    assert settings_of(run(gib=22.16, max_num_seqs=2048)).notes == ()
+    few = settings_of(run(gib=22.16, max_num_batched_tokens=100))  # only a default is cut
+    assert few.max_num_seqs == 100
+
+
+def test_v0_needs_chunked_prefill_for_steps_shorter_than_the_context() -> None:
+    short = run(engine_version="0.6.3", max_model_len=8192, max_num_batched_tokens=2048)
+    assert settings_of(short).needs_chunked_prefill
+    assert "--enable-chunked-prefill" in settings_of(short).notes[0]
+    long = run(engine_version="0.6.3", max_model_len=8192, max_num_batched_tokens=8192)
+    assert not settings_of(long).needs_chunked_prefill
+    assert not settings_of(run(max_model_len=8192, max_num_batched_tokens=2048)).needs_chunked_prefill
+
+
+def test_state_space_layers_lengthen_the_block_by_themselves() -> None:
+    assert settings_of(run(QWEN36_27B, block_size=784)).block_size == 784

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.memory.facts import WeightFormat
-from planner.memory.vllm_versions import ContradictoryRun, settings_of
-from planner.memory.vllm_weights import MIB, allocated, bytes_per_parameter, weights_of
+from planner.memory.vllm_padding import allocated
+from planner.memory.vllm_settings import settings_of
+from planner.memory.vllm_versions import ContradictoryRun
+from planner.memory.vllm_weights import MIB, bytes_per_parameter, weights_of
 from planner.units import GIB
 from tests.planner.memory.vllm_cases import DEEPSEEK_V2_LITE, GPT_OSS_120B, LLAMA_8B, device, run
 
@@ -57,7 +59,7 @@ def test_more_ranks_never_hold_more_each(config: dict[str, object], ranks: int) 
     assert weights_of(more, settings_of(more)).total <= weights_of(fewer, settings_of(fewer)).total
 
 
-@given(st.sampled_from(["fp8", "int8", "awq", "gptq", "bitsandbytes", "nvfp4", "mxfp4"]))
+@given(st.sampled_from(["fp8", "fp8 (online)", "int8", "awq", "gptq", "bitsandbytes", "nvfp4", "mxfp4"]))
 def test_quantised_never_needs_more_than_sixteen_bit(quantization: str) -> None:
     plain, small = run(), run(quantization=quantization)
     assert weights_of(small, settings_of(small)).total <= weights_of(plain, settings_of(plain)).total
