@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Estimators that the memory model is measured beside, each in its own words; nothing else imports them.
+RIVALS := $(VENV)/rivals
 
 .PHONY: install run test test-slow lint docs bench lock system-packages clean
 
@@ -39,7 +41,10 @@ docs: install
 bench: install
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.mig_planning
-	@if [ -d ../shared/reference/memory ]; then $(BIN)/python -m benchmarks.memory_model; \
+	@[ -d $(RIVALS) ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(RIVALS) \
+	  vramscout==0.7.0 modelinfo-cli==1.4.4 vramcalc==0.1.2 \
+	  || { rm -rf $(RIVALS); echo "Other estimators cannot be installed: our readings of their formulas stand in."; }
+	@if [ -d ../shared/reference/memory ]; then PYTHONPATH=$(RIVALS) $(BIN)/python -m benchmarks.memory_model; \
 	else echo "No recorded runs of engines beside the project: the memory model is not scored."; fi
 
 # Only what is missing is installed; without root or sudo the tests that need it say so and are skipped.
