@@ -1,12 +1,14 @@
 """Which of the five states a device is in, judged from what it measured over a window.
 
-Without token counts from an engine, traffic is seen as work on the device: an engine, SM or kernel was busy.
+Traffic is what the engines on the device counted: tokens, requests. Where no engine that counts is linked to it, or
+only by a guess, traffic is seen as work on the device: an engine, SM or kernel was busy; and the reason says so.
 """
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from planner.fleet import DeviceState, Pod, Quantiles, Usage, Verdict
+from planner.engine_traffic import idle_engines, spelled_flow, spelled_idleness
+from planner.fleet import DeviceEngine, DeviceState, Pod, Quantiles, Usage, Verdict
 from planner.sentences import spelled_bytes, spelled_pods, spelled_window
 from planner.units import MIB
 
@@ -59,20 +61,51 @@ def judge(
     last_seen: datetime,
     now: datetime,
     cut_into_nothing: bool = False,
+    engines: tuple[DeviceEngine, ...] = (),
+    window: timedelta = timedelta(hours=1),
 ) -> Verdict:
     """The state of one device and the sentence of numbers that led to it.
 
     `pods_reported` says whether the source names pods at all, so that none means unallocated. `cut_into_nothing` is
-    a GPU in MIG mode of which no GPU instance is reported.
+    a GPU in MIG mode of which no GPU instance is reported. `engines` are those linked to the device, with what they
+    counted in the `window` up to `now`: tokens make it serving and their absence idle, whatever memory is occupied.
+    Work without tokens is still work: a device whose engines counted nothing and whose SMs were busy is not idle.
     """
     if now - last_seen > STALE_AFTER:
         minutes = int((now - last_seen).total_seconds() // 60)
         return _verdict(DeviceState.UNKNOWN, f"Not seen for {minutes} minutes.")
     if cut_into_nothing:
         return _judge_without_instances(usage, pods)
+    told = spelled_window(now - window, now)
+    flow = spelled_flow(engines, told)
+    if flow is not None:
+        return _verdict(DeviceState.SERVING, flow)
+    idle = idle_engines(engines, MIN_COVERAGE_RATIO)
+    by_engine = spelled_idleness(idle, told, FULL_COVERAGE_RATIO) if idle else None
+    activity = (
+        []
+        if usage is None
+        else [(label, usage.metrics[name]) for name, label in _ACTIVITY if _counts(usage, name, instance_of_mig)]
+    )
+    is_working = any(_is_working(seen) for _, seen in activity)
+    # A pod without an engine is only known to be quiet where activity was measured.
+    is_known = bool(activity) or {f"{pod.namespace}/{pod.name}" for pod in pods} <= {engine.pod for engine in idle}
+    if by_engine is not None and is_known and not is_working:
+        return _verdict(DeviceState.LOADED_IDLE, f"{by_engine}.")
+    return _judge_by_activity(usage, activity, by_engine, pods, pods_reported, instance_of_mig, memory_total_bytes)
+
+
+def _judge_by_activity(
+    usage: Usage | None,
+    activity: list[tuple[str, Quantiles]],
+    by_engine: str | None,
+    pods: tuple[Pod, ...],
+    pods_reported: bool,
+    instance_of_mig: bool,
+    memory_total_bytes: float | None,
+) -> Verdict:
     if usage is None or not any(quantiles.samples for quantiles in usage.metrics.values()):
         return _verdict(DeviceState.UNKNOWN, "Nothing was measured in the window.")
-    activity = [(label, usage.metrics[name]) for name, label in _ACTIVITY if _counts(usage, name, instance_of_mig)]
     if not activity:
         return _verdict(
             DeviceState.UNKNOWN, "No source reports SM, engine or kernel activity, so work and idleness look the same."
@@ -81,9 +114,11 @@ def judge(
     working = [(label, seen) for label, seen in activity if _is_working(seen)]
     if working:
         label, seen = max(working, key=lambda item: item[1].mean)
+        busy = f"{label} {seen.mean:.1%} of {window}, {seen.p95:.1%} at the 95th percentile"
+        if by_engine is not None:
+            return _verdict(DeviceState.SERVING, f"{busy}, with work that is not counted as requests: {by_engine}.")
         return _verdict(
-            DeviceState.SERVING,
-            f"{label} {seen.mean:.1%} of {window}, {seen.p95:.1%} at the 95th percentile.",
+            DeviceState.SERVING, f"{busy}; no engine's tokens are known here, so this rests on activity alone."
         )
     if usage.coverage_ratio < FULL_COVERAGE_RATIO:
         window = f"the {usage.coverage_ratio:.0%} of {window} that were measured"
@@ -169,7 +204,7 @@ def _judge_quiet(
         )
     if is_loaded:
         holder = "" if pods else "; a process outside the pods that are reported" if pods_reported else ""
-        return _verdict(DeviceState.LOADED_IDLE, f"{occupied} occupied and {quiet}{holder}.")
+        return _verdict(DeviceState.LOADED_IDLE, f"{occupied} occupied and, judged by activity alone, {quiet}{holder}.")
     return _verdict(
         DeviceState.HELD,
         f"Allocated to {spelled_pods(pods)}, but no process holds memory ({occupied} occupied) and {quiet}.",

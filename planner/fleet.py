@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from planner.hardware import Board, MigMode
+from planner.links import Certainty, weakest
+from planner.serving_readings import ServingEngine
 from planner.units import GpuUuid, NodeName
 
 
@@ -74,6 +76,51 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEngine:
+    """A serving engine that uses a device, and what all of it counted over the window; None is not counted.
+
+    `certainty` and `links` say how it came to this device. `devices` is on how many it runs; `share_ratio` is the part
+    of its tokens that is put down to this one, None where they cannot be split, and `split` says by what, None where
+    it runs on this device alone. Its counters were read over `covered_s`, a share `covered_ratio` of the window;
+    `is_loaded` is None where nobody tells whether a model is in memory.
+    """
+
+    endpoint: str
+    engine: ServingEngine
+    version: str | None
+    models: tuple[str, ...]
+    is_loaded: bool | None
+    pod: str | None  # namespace/name
+    certainty: Certainty
+    links: tuple[str, ...]
+    devices: int
+    share_ratio: float | None
+    split: str | None
+    requests: float | None
+    prompt_tokens: float | None
+    generation_tokens: float | None
+    requests_running: float | None
+    covered_s: float
+    covered_ratio: float
+
+    @property
+    def tokens(self) -> float | None:
+        """Prompt and generated tokens of the whole engine; None where it counts neither."""
+        counted = [value for value in (self.prompt_tokens, self.generation_tokens) if value is not None]
+        return sum(counted) if counted else None
+
+    @property
+    def device_tokens_per_s(self) -> float | None:
+        """Tokens per second that are put down to this device; None where they are not counted or cannot be split."""
+        tokens = self.tokens
+        if tokens is None or self.covered_s <= 0:
+            return None
+        if not tokens:
+            return 0.0
+        return None if self.share_ratio is None else tokens * self.share_ratio / self.covered_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuInstance:
     """One GPU instance; `start` is None while no source has told where it lies (DCGM never does)."""
 
@@ -86,6 +133,8 @@ class GpuInstance:
     verdict: Verdict
     first_seen: datetime
     last_seen: datetime
+    engines: tuple[DeviceEngine, ...] = ()
+    not_attributable: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +156,8 @@ class Gpu:
     verdict: Verdict  # of the whole GPU; with instances, the most active state among them
     first_seen: datetime
     last_seen: datetime
+    engines: tuple[DeviceEngine, ...] = ()  # of the whole GPU; those on instances are with the instance
+    not_attributable: str | None = None
 
     @property
     def board_label(self) -> str | None:
@@ -160,6 +211,37 @@ class Device:
     @property
     def verdict(self) -> Verdict:
         return self.gpu.verdict if self.instance is None else self.instance.verdict
+
+    @property
+    def engines(self) -> tuple[DeviceEngine, ...]:
+        """Serving engines that use it, by endpoint."""
+        return self.gpu.engines if self.instance is None else self.instance.engines
+
+    @property
+    def not_attributable(self) -> str | None:
+        """Why what happens on it cannot be put down to one pod, as a clause; None where it can."""
+        return self.gpu.not_attributable if self.instance is None else self.instance.not_attributable
+
+    @property
+    def served_models(self) -> tuple[str, ...]:
+        """Models that its engines offer, by name."""
+        return tuple(sorted({model for engine in self.engines for model in engine.models}))
+
+    @property
+    def certainty(self) -> Certainty | None:
+        """How sure it is that all of its engines use it; None without any."""
+        return weakest(engine.certainty for engine in self.engines) if self.engines else None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Prompt and generated tokens per second over the window, as far as they are put down to this device.
+
+        None where it cannot be told: an engine counts none, or its tokens cannot be split.
+        """
+        if not self.engines or self.not_attributable is not None:
+            return None
+        rates = [rate for engine in self.engines if (rate := engine.device_tokens_per_s) is not None]
+        return sum(rates) if len(rates) == len(self.engines) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,204 @@
+"""Whose money is behind each device: what gateways total per model and owner, put down to the devices that served it.
+
+A model of a gateway is found among those that servers offer, by the strongest reason there is. Several servers that
+offer it share its use by the tokens that each counted for it (or else the requests), and each shares with its devices
+as its tokens are shared. What cannot be put down stays whole, with the reason: parts and rest add up to what the
+gateway totals.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from planner.attribution import Attribution, ServerWork, total
+from planner.join_facts import JoinFacts, ModelUse
+from planner.links import Certainty, Conflict, Link, LinkReason, weakest
+from planner.model_aliases import ServedName, provider_elsewhere, same_model
+from planner.readings import Subject
+
+USE_QUANTITIES = ("requests", "input_tokens", "output_tokens", "cost_usd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsePart:
+    """The part of one use of one model that is put down to one device; quantities are None where nobody told them.
+
+    `splits` say by what the whole was split, from the model to the device; empty where it was not.
+    """
+
+    subject: Subject
+    endpoint: str
+    served_model: str
+    use: ModelUse  # the whole of which this is a part
+    share_ratio: float
+    certainty: Certainty
+    splits: tuple[str, ...]
+
+    def quantity(self, name: str) -> float | None:
+        """The part of one of USE_QUANTITIES."""
+        whole: float | None = getattr(self.use, name)
+        return None if whole is None else whole * self.share_ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnattributedUse:
+    """A use, or the share of it, that is put down to no device, and why, as a clause."""
+
+    use: ModelUse
+    reason: str
+    share_ratio: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostAttribution:
+    """What a source of use and cost totals for one cluster and window, by device as far as that can be told."""
+
+    told_by: str | None
+    dimension: str
+    parts: tuple[UsePart, ...]
+    unattributed: tuple[UnattributedUse, ...]
+    links: tuple[Link, ...]  # from each model of the gateway to that of a server
+    conflicts: tuple[Conflict, ...]
+
+    def attributed(self, quantity: str) -> float:
+        """How much of a quantity is put down to devices."""
+        return sum(part.quantity(quantity) or 0.0 for part in self.parts)
+
+    def rest(self, quantity: str) -> float:
+        """How much of it is not."""
+        return sum((getattr(one.use, quantity) or 0.0) * one.share_ratio for one in self.unattributed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Match:
+    """The servers that offer a model of a gateway, each with the name under which it does."""
+
+    reason: LinkReason
+    servers: tuple[tuple[ServerWork, str], ...]
+
+
+def attribute_costs(facts: JoinFacts, work: Attribution) -> CostAttribution:
+    """Put the uses of models down to the devices that served them."""
+    offers = _offers(work)
+    matches: dict[str, _Match | str] = {}
+    parts: list[UsePart] = []
+    rest: list[UnattributedUse] = []
+    links: set[Link] = set()
+    conflicts: list[Conflict] = []
+    for use in facts.uses:
+        elsewhere = provider_elsewhere(use.model, use.provider)
+        if elsewhere is not None:
+            rest.append(UnattributedUse(use=use, reason=f"{elsewhere} served it, not this cluster"))
+            continue
+        if use.model not in matches:
+            matches[use.model] = _match(use.model, offers, facts.aliases, conflicts)
+        match = matches[use.model]
+        if isinstance(match, str):
+            rest.append(UnattributedUse(use=use, reason=match))
+            continue
+        links |= {Link(source=use.model, target=name, reason=match.reason) for _, name in match.servers}
+        put_down, left = _put_down(use, match)
+        parts += put_down
+        rest += left
+    return CostAttribution(
+        told_by=facts.told_by,
+        dimension=facts.dimension,
+        parts=tuple(parts),
+        unattributed=tuple(rest),
+        links=tuple(sorted(links)),
+        conflicts=tuple(conflicts),
+    )
+
+
+def _offers(work: Attribution) -> dict[ServedName, list[ServerWork]]:
+    """Servers by the models they offer."""
+    offers: defaultdict[ServedName, list[ServerWork]] = defaultdict(list)
+    for one in work.servers:
+        names = {ServedName(name=model.name, root=model.root) for model in one.server.fact.models}
+        known = {name.name for name in names}
+        names |= {ServedName(name=seen.model) for seen in one.server.traffic if seen.model and seen.model not in known}
+        for name in names:
+            offers[name].append(one)
+    return offers
+
+
+def _match(
+    model: str,
+    offers: Mapping[ServedName, list[ServerWork]],
+    aliases: Mapping[str, str],
+    conflicts: list[Conflict],
+) -> _Match | str:
+    """The servers that offer a model, or why none is found."""
+    found: dict[LinkReason, list[ServedName]] = {}
+    for served in offers:
+        reason = same_model(model, served, aliases)
+        if reason is not None:
+            found.setdefault(reason, []).append(served)
+    if not found:
+        return "no server that is read offers it"
+    best = min(found, key=lambda one: one.strength)
+    names = sorted({served.name for served in found[best]})
+    if len(names) > 1 and best is not LinkReason.SAME_ROOT:
+        said = tuple(Link(source=model, target=name, reason=best) for name in names)
+        conflicts.append(Conflict(subject=model, links=said, outcome="Its use is put down to none of them."))
+        return f"{len(names)} served models may be it: {', '.join(names)}"
+    servers = {id(one): (one, served.name) for served in sorted(found[best]) for one in offers[served]}
+    return _Match(reason=best, servers=tuple(servers.values()))
+
+
+def _put_down(use: ModelUse, match: _Match) -> tuple[list[UsePart], list[UnattributedUse]]:
+    """The parts of a use by server and device, and what stays without one."""
+    weights, split, why = _weights(match)
+    if why is not None:
+        return [], [UnattributedUse(use=use, reason=why)]
+    parts: list[UsePart] = []
+    left: list[UnattributedUse] = []
+    for (one, name), weight in zip(match.servers, weights, strict=True):
+        if not weight:
+            continue
+        if one.unattributed is not None:
+            reason = f"{one.server.fact.endpoint} served it, and {one.unattributed}"
+            left.append(UnattributedUse(use=use, reason=reason, share_ratio=weight))
+            continue
+        certainty = weakest([one.devices.certainty, match.reason.certainty])
+        for subject, share in one.shares.items():
+            parts.append(
+                UsePart(
+                    subject=subject,
+                    endpoint=one.server.fact.endpoint,
+                    served_model=name,
+                    use=use,
+                    share_ratio=weight * share,
+                    certainty=certainty,
+                    splits=tuple(text for text in (split, one.split) if text),
+                )
+            )
+    return parts, left
+
+
+def _weights(match: _Match) -> tuple[list[float], str | None, str | None]:
+    """The share of each server and by what it was split, or else why it cannot be."""
+    if len(match.servers) == 1:
+        return [1.0], None, None
+    many = f"{len(match.servers)} servers offer it"
+    is_counted = False
+    for what, quantities in (("tokens", ("prompt_tokens", "generation_tokens")), ("requests", ("requests",))):
+        counted = [_counted(one, name, quantities) for one, name in match.servers]
+        known = [value for value in counted if value is not None]
+        if len(known) < len(counted):
+            continue
+        is_counted = True
+        if sum(known) > 0:
+            split = f"split over {len(known)} servers by the {what} that each counted for it"
+            return [value / sum(known) for value in known], split, None
+    if is_counted:
+        return [], None, f"{many}, and none of them counted a token or a request of it"
+    return [], None, f"{many}, and not all of them count its tokens or its requests"
+
+
+def _counted(work: ServerWork, model: str, quantities: tuple[str, ...]) -> float | None:
+    """What a server counted for a model; all that it counted where it does not count that one apart."""
+    traffic = work.server.traffic
+    own = tuple(one for one in traffic if one.model == model) or traffic
+    counted = [value for name in quantities if (value := total(own, name)) is not None]
+    return sum(counted) if counted else None

@@ -1,0 +1,97 @@
+"""From what a gateway totals, by model and by owner, to parts that add up: no total beside its own parts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from planner.join_facts import ModelUse
+
+_QUANTITIES = ("requests", "input_tokens", "output_tokens", "cost_usd")
+
+_ROUNDING_RATIO = 1e-6
+"""By so much may owners exceed their total before they count as overlapping: sums of rounded money do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUses:
+    """Uses that add up, and the models whose owners had to be left out because they overlap (a request of two tags)."""
+
+    uses: tuple[ModelUse, ...]
+    overlapping: tuple[str, ...]
+
+
+def adding_up(totals: Iterable[ModelUse], parts: Iterable[ModelUse]) -> ModelUses:
+    """One use per owner, and one of nobody for what is left of each model's total.
+
+    `totals` have no owner, `parts` have one. Where parts exceed their total they overlap, and the total alone counts.
+    """
+    whole = _sum_up(totals)
+    owned: dict[tuple[str, str], dict[tuple[str, str, str], ModelUse]] = {}
+    for key, use in _sum_up(parts).items():
+        owned.setdefault((use.model, use.provider), {})[key] = use
+    uses: list[ModelUse] = []
+    overlapping: set[str] = set()
+    for model, provider in sorted({(use.model, use.provider) for use in whole.values()} | owned.keys()):
+        total = whole.get((model, provider, ""))
+        of_owners = list(owned.get((model, provider), {}).values())
+        if total is None:
+            uses += of_owners
+            continue
+        rest = _rest(total, of_owners)
+        if rest is None:
+            overlapping.add(model)
+            uses.append(total)
+            continue
+        uses += of_owners
+        if any(getattr(rest, name) for name in _QUANTITIES):
+            uses.append(rest)
+    return ModelUses(uses=tuple(uses), overlapping=tuple(sorted(overlapping)))
+
+
+def _sum_up(uses: Iterable[ModelUse]) -> dict[tuple[str, str, str], ModelUse]:
+    found: dict[tuple[str, str, str], ModelUse] = {}
+    for use in uses:
+        key = (use.model, use.provider, use.owner)
+        before = found.get(key)
+        found[key] = use if before is None else _plus(before, use)
+    return found
+
+
+def _plus(one: ModelUse, other: ModelUse) -> ModelUse:
+    return ModelUse(
+        model=one.model,
+        provider=one.provider,
+        owner=one.owner,
+        requests=_add(one.requests, other.requests),
+        input_tokens=_add(one.input_tokens, other.input_tokens),
+        output_tokens=_add(one.output_tokens, other.output_tokens),
+        cost_usd=_add(one.cost_usd, other.cost_usd),
+    )
+
+
+def _add(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
+
+
+def _rest(total: ModelUse, of_owners: list[ModelUse]) -> ModelUse | None:
+    """What of the total no owner has; None where owners have more than there is."""
+    left: dict[str, float | None] = {}
+    for name in _QUANTITIES:
+        there: float | None = getattr(total, name)
+        taken = [value for use in of_owners if (value := getattr(use, name)) is not None]
+        if there is None:
+            left[name] = None
+            continue
+        rest = there - sum(taken)
+        if rest < -_ROUNDING_RATIO * abs(there):
+            return None
+        left[name] = 0.0 if abs(rest) <= _ROUNDING_RATIO * abs(there) else rest
+    return ModelUse(
+        model=total.model,
+        provider=total.provider,
+        requests=left["requests"],
+        input_tokens=left["input_tokens"],
+        output_tokens=left["output_tokens"],
+        cost_usd=left["cost_usd"],
+    )
