@@ -38,7 +38,9 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 class HttpSourceConfig(BaseModel):
     """Keys that all HTTP sources share.
 
-    Secret fields are filled in by the shell: from `<field>_file` in the table, or from the environment.
+    Secret fields are filled in by the shell: from `<field>_file` in the table, or from the environment. A client
+    certificate may hold its key in the same file; an encrypted key is not supported. Redirects are followed on request
+    only, and never to another host.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -51,7 +53,10 @@ class HttpSourceConfig(BaseModel):
     username: str | None = None
     password: SecretStr | None = None
     ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
     verify_tls: bool = True
+    follow_redirects: bool = False
 
     @model_validator(mode="after")
     def _one_way_to_log_in(self) -> "HttpSourceConfig":
@@ -63,17 +68,21 @@ class HttpSourceConfig(BaseModel):
             raise ValueError("bearer_token is empty or has blanks or line breaks, which HTTP cannot carry")
         if self.ca_file is not None and not self.verify_tls:
             raise ValueError("ca_file says whom to trust and verify_tls = false trusts everyone; keep one")
+        if self.client_key_file is not None and self.client_cert_file is None:
+            raise ValueError("client_key_file belongs to client_cert_file, which is missing")
         return self
 
     @model_validator(mode="after")
     def _certificates_lie_beside_the_configuration(self, info: ValidationInfo) -> "HttpSourceConfig":
         directory = (info.context or {}).get("directory")
-        if self.ca_file is None:
-            return self
-        path = self.ca_file if directory is None else Path(directory) / self.ca_file
-        if not path.is_file():
-            raise ValueError(f"ca_file names {path}, which is no file")
-        object.__setattr__(self, "ca_file", path)  # frozen for everyone else; this is still construction
+        for key in ("ca_file", "client_cert_file", "client_key_file"):
+            given: Path | None = getattr(self, key)
+            if given is None:
+                continue
+            path = given if directory is None else Path(directory) / given
+            if not path.is_file():
+                raise ValueError(f"{key} names {path}, which is no file")
+            object.__setattr__(self, key, path)  # frozen for everyone else; this is still construction
         return self
 
 

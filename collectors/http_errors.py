@@ -3,7 +3,9 @@
 Messages name the target and never the request's headers, in which the credentials are.
 """
 
+import json
 import re
+import ssl
 from urllib.parse import urlsplit
 
 import httpx
@@ -42,7 +44,13 @@ def error_of_exception(failure: BaseException, *, source: str, target: str, time
     for kind, error, sentence in _RULES:
         if isinstance(failure, kind):
             # h11 quotes the header it refuses, and that may be the token.
-            told = "" if isinstance(failure, httpx.LocalProtocolError) else plain_text(str(failure), 160)
+            told = "" if isinstance(failure, httpx.LocalProtocolError) else plain_text(_message(failure), 160)
+            if re.search(r"CERTIFICATE_REQUIRED|certificate required|HANDSHAKE_FAILURE|BAD_CERTIFICATE", told):
+                return Unauthorized(
+                    f"{target} wants a client certificate, or another one ({told}): set client_cert_file and "
+                    "client_key_file.",
+                    source=source,
+                )
             if "CERTIFICATE_VERIFY_FAILED" in told:
                 return Unreachable(
                     f"{target} shows a certificate that is not trusted ({_tls_reason(told)}); name its authority as "
@@ -55,8 +63,39 @@ def error_of_exception(failure: BaseException, *, source: str, target: str, time
     raise failure
 
 
-def error_of_status(status: int, *, location: str | None, source: str, target: str) -> CollectorError:
-    """Our error for an answer that is not 200."""
+def _message(failure: BaseException) -> str:
+    """What an exception says; where it says nothing, what TLS said in the exception that it came from."""
+    cause: BaseException | None = failure
+    for _ in range(8):
+        if cause is None or str(failure):
+            break
+        if isinstance(cause, ssl.SSLError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return str(failure)
+
+
+def error_of_status(status: int, *, location: str | None, source: str, target: str, reason: str = "") -> CollectorError:
+    """Our error for an answer that is not 200; `reason` is what the server says of it, see `reason_in`."""
+    error = _error_of_status(status, location=location, source=source, target=target)
+    if not reason or isinstance(error, Unauthorized):
+        return error
+    return type(error)(f"{error} It says: {reason}", source=source, permanent=error.permanent)
+
+
+def reason_in(text: str) -> str:
+    """What a JSON body says is wrong: its `message`, `error` or `detail`, on one line; "" where it says nothing."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    for _ in range(4):
+        if isinstance(told, dict):
+            told = next((told[key] for key in ("message", "error", "detail") if told.get(key)), "")
+    return plain_text(told, 200) if isinstance(told, str) else ""
+
+
+def _error_of_status(status: int, *, location: str | None, source: str, target: str) -> CollectorError:
     if status == 401:
         return Unauthorized(f"{target} wants to know who asks (401): set bearer_token_file.", source=source)
     if status == 403:

@@ -141,9 +141,14 @@ class PrometheusReader:
 
 def selector(names: Iterable[str], *, jobs: Sequence[str] = ()) -> str:
     """A PromQL selector of these metric names, of these jobs only when any are given."""
-    matchers = [f"__name__=~{_alternatives(names)}"]
+    return pattern_selector(_alternatives(names), jobs=jobs)
+
+
+def pattern_selector(names: str, *, jobs: Sequence[str] = ()) -> str:
+    """As `selector`, for metric names given as a regular expression of our own making; a full match, as always."""
+    matchers = [f"__name__=~{_quoted(names)}"]
     if jobs:
-        matchers.append(f"job=~{_alternatives(jobs)}")
+        matchers.append(f"job=~{_quoted(_alternatives(jobs))}")
     return "{" + ",".join(matchers) + "}"
 
 
@@ -168,7 +173,10 @@ def _innermost(failure: BaseException) -> BaseException:
 
 
 def _alternatives(texts: Iterable[str]) -> str:
-    pattern = "|".join(re.escape(text) for text in texts)
+    return "|".join(re.escape(text) for text in texts)
+
+
+def _quoted(pattern: str) -> str:
     return '"' + pattern.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
@@ -183,6 +191,9 @@ class _BoundedSession(requests.Session):
         super().__init__()
         self.trust_env = False  # ~/.netrc would replace the configured token
         self.verify = config.verify_tls if config.ca_file is None else str(config.ca_file)
+        if config.client_cert_file is not None:
+            key = config.client_key_file or config.client_cert_file
+            self.cert = (str(config.client_cert_file), str(key))
         self.headers.update({"User-Agent": "gpufleet", "Accept-Encoding": "gzip"})
         if config.bearer_token is not None:
             self.headers["Authorization"] = f"Bearer {config.bearer_token.get_secret_value()}"

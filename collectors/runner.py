@@ -36,11 +36,17 @@ class Outcome:
 
 
 def run_once(
-    engine: Engine, collector: Collector, now: datetime, *, stopping: Callable[[], bool] = lambda: False
+    engine: Engine,
+    collector: Collector,
+    now: datetime,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+    written: Callable[[Collector, Attempt], None] | None = None,
 ) -> tuple[Outcome, ...]:
     """Read every target of a source once, oldest window first, and write each attempt before the next.
 
     `stopping` is asked after each attempt: a long backfill can be left there, and goes on from there the next time.
+    `written` is told of each attempt that is in the store.
     A failing target is an outcome with its error. Raises StoreError when the store cannot be written: what was read
     would be lost silently otherwise.
     """
@@ -55,6 +61,8 @@ def run_once(
     outcomes = []
     for attempt in collector.collect(now, watermarks(engine, source_id)):
         _write(engine, source_id, attempt)
+        if written is not None:
+            written(collector, attempt)
         outcome = _outcome(collector.source, attempt)
         _log(outcome)
         outcomes.append(outcome)
@@ -93,8 +101,8 @@ def _outcome(source: str, attempt: Attempt) -> Outcome:
         target=attempt.target,
         started_at=attempt.started_at,
         seconds=attempt.seconds,
-        readings=len(batch.readings) if batch else 0,
-        facts=len(batch.facts) if batch else 0,
+        readings=batch.reading_count if batch else 0,
+        facts=batch.fact_count if batch else 0,
         gaps=batch.gaps if batch else (),
         error=attempt.error,
     )
@@ -112,7 +120,7 @@ def _log(outcome: Outcome) -> None:
         )
     else:
         log.info(
-            "%s %s: %d readings, %d GPU facts, %d gaps in %.2f s",
+            "%s %s: %d readings, %d facts, %d gaps in %.2f s",
             outcome.source,
             outcome.target,
             outcome.readings,

@@ -18,6 +18,7 @@ class Attempt:
     seconds: float
     batch: Batch | None = None
     error: CollectorError | None = None
+    clock_skew_s: float | None = None  # how far the source's clock is ahead of ours, where it tells its time
 
 
 class Collector(Protocol):

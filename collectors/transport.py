@@ -1,7 +1,7 @@
 """The HTTP seam: every direct scrape goes through here, bounded in time, size and number, its errors in our words.
 
-Redirects are not followed and the environment's proxies and ~/.netrc are not used: what is asked, and with which
-credentials, is in the configuration and nowhere else.
+The environment's proxies and ~/.netrc are not used, and redirects are followed on request only and never to another
+host: what is asked, and with which credentials, is in the configuration and nowhere else.
 """
 
 import asyncio
@@ -9,18 +9,48 @@ import queue
 import ssl
 import threading
 import time
-import zlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import httpx
 
 from collectors.config import HttpSourceConfig, target_name
 from collectors.errors import BadPayload, CollectorError
-from collectors.http_errors import error_of_exception, error_of_status, web_page_error
+from collectors.http_answers import same_host, server_time, unpacked
+from collectors.http_errors import error_of_exception, error_of_status, reason_in, web_page_error
+from collectors.tls import file_times
+from collectors.tls import tls_context as tls_context  # clients of other shapes take it from here
 
 CONNECT_TIMEOUT_S = 5.0
+MAX_REDIRECTS = 3
+MAX_ERROR_BYTES = 8_192
+"""How much of an answer that is no success is read, for the reason in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One answer beside the first: its text, or why there is none. `status` is None where nothing answered."""
+
+    url: str
+    status: int | None
+    text: str | None = None
+    error: CollectorError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One target: its first address, and what else to ask there once that has answered.
+
+    `then` is given the status and the text of the first answer ("" for a failure that has a status), and runs in the
+    network's thread, so it must be quick. `is_failing` marks a target that failed the last time: it is not begun when
+    the run is late.
+    """
+
+    url: str
+    then: Callable[[int, str], Sequence[str]] | None = None
+    is_failing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,125 +60,194 @@ class Fetched:
     url: str
     started_after_s: float
     seconds: float
+    status: int | None = None
     text: str | None = None
     error: CollectorError | None = None
+    served_at: datetime | None = None  # the server's clock, to the second
+    further: tuple[Page, ...] = ()
+
+    def clock_skew_s(self, began_at: datetime) -> float | None:
+        """How far the server's clock is ahead of ours, give or take a second; None where it does not tell its time.
+
+        `began_at` is when `fetch_all` was called.
+        """
+        if self.served_at is None:
+            return None
+        half_a_second = timedelta(milliseconds=500)  # the header is cut to whole seconds
+        return (self.served_at + half_a_second - began_at).total_seconds() - self.started_after_s - self.seconds
 
 
 class HttpTransport:
     """Fetches the targets of one source."""
 
-    def __init__(self, config: HttpSourceConfig, *, max_body_bytes: int) -> None:
+    def __init__(self, config: HttpSourceConfig, *, max_body_bytes: int, accept: str = "text/plain") -> None:
         self._config = config
         self._max_body_bytes = max_body_bytes
-        self._tls = tls_context(config)
+        self._accept = accept
+        # A run has to be over before the next begins, or a target that hangs would cost the others their turn.
+        self._timeout_s = min(config.timeout_s, 0.9 * config.interval_s)
+        self._tls: tuple[tuple[int, ...], ssl.SSLContext] | None = None
 
-    def fetch_all(self, urls: Sequence[str], *, max_concurrent: int) -> Iterator[Fetched]:
-        """Fetch every URL once, at most `max_concurrent` at a time, and yield each as it ends.
+    def fetch_all(self, questions: Sequence[Question | str], *, max_concurrent: int) -> Iterator[Fetched]:
+        """Ask every target once, at most `max_concurrent` at a time, and yield each answer as it ends.
 
         The network runs in a thread of its own, so that timeouts do not run while the caller parses and writes. It
-        waits when the caller falls behind: no more than `max_concurrent` answers lie in memory.
+        waits when the caller falls behind: no more than `max_concurrent` answers lie in memory. Failing targets for
+        which there is no time left in the interval are left out; they come first the next time.
         """
-        answers: queue.Queue[Fetched | None] = queue.Queue()
-        places = threading.Semaphore(max_concurrent)
-        stopped = threading.Event()
+        asked = [Question(url=each) if isinstance(each, str) else each for each in questions]
+        try:
+            context = self._context()
+        except CollectorError as error:
+            for question in asked:
+                yield Fetched(url=question.url, started_after_s=0.0, seconds=0.0, error=error)
+            return
+        run = _Run(self._config, context, asked, max_concurrent)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"scrape-{self._config.name}") as thread:
-            network = thread.submit(lambda: asyncio.run(self._fetch_all(urls, answers, places, stopped)))
+            network = thread.submit(lambda: asyncio.run(self._fetch_all(run)))
             try:
-                while (answer := answers.get()) is not None:
+                while (answer := run.answers.get()) is not None:
                     yield answer
-                    places.release()
+                    run.places.release()
             finally:
-                stopped.set()
-                places.release()
+                run.stopped.set()
+                run.places.release()
             network.result()  # a mistake in there ends the run here, and not unseen in a thread
 
-    async def _fetch_all(
-        self,
-        urls: Sequence[str],
-        answers: "queue.Queue[Fetched | None]",
-        places: threading.Semaphore,
-        stopped: threading.Event,
-    ) -> None:
-        began = time.monotonic()
-        timeout = httpx.Timeout(self._config.timeout_s, connect=min(CONNECT_TIMEOUT_S, self._config.timeout_s))
+    def _context(self) -> ssl.SSLContext:
+        times = file_times(self._config)
+        if self._tls is None or self._tls[0] != times:
+            self._tls = (times, tls_context(self._config))
+        return self._tls[1]
+
+    async def _fetch_all(self, run: "_Run") -> None:
         try:
-            async with httpx.AsyncClient(
-                verify=self._tls,
-                timeout=timeout,
-                follow_redirects=False,
-                trust_env=False,
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-                headers=self._headers(),
-                auth=self._basic_auth(),
-            ) as client:
+            async with self._client(run) as client:
                 running: set[asyncio.Task[None]] = set()
-                for url in urls:
-                    await asyncio.to_thread(places.acquire)
-                    if stopped.is_set():
+                for question in run.questions:
+                    await asyncio.to_thread(run.places.acquire)
+                    if run.stopped.is_set():
                         break
-                    task = asyncio.create_task(self._fetch(client, url, began, answers))
-                    running.add(task)
-                while running and not stopped.is_set():
+                    if question.is_failing and run.elapsed_s() + self._timeout_s > self._config.interval_s:
+                        run.places.release()
+                        continue
+                    running.add(asyncio.create_task(self._fetch(client, question, run)))
+                while running and not run.stopped.is_set():
                     ended, running = await asyncio.wait(running, timeout=0.2, return_when=asyncio.FIRST_EXCEPTION)
                     for task in ended:
                         task.result()
                 for task in running:
                     task.cancel()
         finally:
-            answers.put(None)
+            run.answers.put(None)
 
-    async def _fetch(
-        self, client: httpx.AsyncClient, url: str, began: float, answers: "queue.Queue[Fetched | None]"
-    ) -> None:
+    def _client(self, run: "_Run") -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            verify=run.context,
+            timeout=httpx.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s)),
+            follow_redirects=False,
+            trust_env=False,
+            # kept only as long as one target's own questions follow each other
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=run.kept_connections),
+            headers=self._headers(),
+            auth=self._basic_auth(),
+        )
+
+    async def _fetch(self, client: httpx.AsyncClient, question: Question, run: "_Run") -> None:
         start = time.monotonic()
-        text: str | None = None
-        error: CollectorError | None = None
-        try:
-            async with asyncio.timeout(self._config.timeout_s):
-                text = await self._text(client, url)
-        except CollectorError as failure:
-            error = failure
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError) as failure:
-            error = error_of_exception(
-                failure, source=self._config.name, target=target_name(url), timeout_s=self._config.timeout_s
-            )
-        answers.put(
+        started_after_s = run.elapsed_s()
+        first = _Answer()
+        error = await self._guarded(client, question.url, first, start)
+        further: list[Page] = []
+        if question.then is not None and first.status is not None:
+            for url in question.then(first.status, first.text or ""):
+                page = _Answer()
+                failed = await self._guarded(client, url, page, start)
+                further.append(Page(url=url, status=page.status, text=page.text, error=failed))
+        run.answers.put(
             Fetched(
-                url=url,
-                started_after_s=start - began,
+                url=question.url,
+                started_after_s=started_after_s,
                 seconds=time.monotonic() - start,
-                text=text,
+                status=first.status,
+                text=first.text,
                 error=error,
+                served_at=first.served_at,
+                further=tuple(further),
             )
         )
 
-    async def _text(self, client: httpx.AsyncClient, url: str) -> str:
+    async def _guarded(
+        self, client: httpx.AsyncClient, url: str, answer: "_Answer", start: float
+    ) -> CollectorError | None:
+        """Fill in the answer; all questions to one target share its time. Returns the error in our words."""
+        try:
+            async with asyncio.timeout(max(self._timeout_s - (time.monotonic() - start), 0.001)):
+                await self._ask(client, url, answer)
+        except CollectorError as failure:
+            return failure
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError) as failure:
+            error = error_of_exception(
+                failure, source=self._config.name, target=target_name(url), timeout_s=self._timeout_s
+            )
+            return self._with_hint(error, failure, url)
+        return None
+
+    def _with_hint(self, error: CollectorError, failure: BaseException, url: str) -> CollectorError:
+        """A server that misses a client certificate may say so, or, as TLS 1.3 goes, just hang up."""
+        is_bare = isinstance(failure, httpx.NetworkError) and not isinstance(failure, httpx.ConnectError)
+        if not is_bare or not url.startswith("https:") or self._config.client_cert_file is not None:
+            return error
+        return type(error)(
+            f"{error} A server that wants a client certificate does that: if this one does, set client_cert_file.",
+            source=error.source,
+        )
+
+    async def _ask(self, client: httpx.AsyncClient, url: str, answer: "_Answer") -> None:
         source, target = self._config.name, target_name(url)
-        async with client.stream("GET", url) as response:
-            if response.status_code != httpx.codes.OK:
-                raise error_of_status(
-                    response.status_code, location=response.headers.get("location"), source=source, target=target
-                )
-            encoding = response.headers.get("content-encoding", "identity").strip().lower()
-            if encoding not in ("identity", "gzip"):
-                raise BadPayload(f"{target} answered in an encoding nobody asked for: {encoding!r}", source=source)
-            body = bytearray()
-            async for chunk in _unpacked(response.aiter_raw(), encoding, limit=self._max_body_bytes):
-                body += chunk
-                if len(body) > self._max_body_bytes:
-                    raise BadPayload(
-                        f"{target} answered with more than {self._max_body_bytes // 2**20} MiB; an exporter of one "
-                        "node answers with less than one. Check the address, or raise max_body_bytes.",
-                        source=source,
+        for _ in range(MAX_REDIRECTS + 1):
+            async with client.stream("GET", url) as response:
+                answer.status = response.status_code
+                answer.served_at = server_time(response.headers.get("date"))
+                location = response.headers.get("location")
+                onward = same_host(url, location) if self._config.follow_redirects and response.is_redirect else None
+                if onward is not None:
+                    url = onward
+                    continue
+                if response.status_code != httpx.codes.OK:
+                    why = reason_in(await self._text(response, target, limit=MAX_ERROR_BYTES, cut=True))
+                    raise error_of_status(
+                        response.status_code, location=location, source=source, target=target, reason=why
                     )
-            text = bytes(body).decode("utf-8", errors="replace")
+                text = await self._text(response, target, limit=self._max_body_bytes)
             page = web_page_error(response.headers.get("content-type", ""), text, source=source, target=target)
             if page is not None:
                 raise page
-            return text
+            answer.text = text
+            return
+        raise BadPayload(f"{target} redirects more than {MAX_REDIRECTS} times.", source=source)
+
+    async def _text(self, response: httpx.Response, target: str, *, limit: int, cut: bool = False) -> str:
+        """The body as text. Larger than `limit`: an error, or with `cut` its beginning."""
+        source = self._config.name
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip"):
+            raise BadPayload(f"{target} answered in an encoding nobody asked for: {encoding!r}", source=source)
+        body = bytearray()
+        async for chunk in unpacked(response.aiter_raw(), encoding, limit=limit):
+            body += chunk
+            if len(body) > limit and cut:
+                break
+            if len(body) > limit:
+                raise BadPayload(
+                    f"{target} answered with more than {limit // 2**20} MiB; an exporter of one node answers with less "
+                    "than one. Check the address, or raise max_body_bytes.",
+                    source=source,
+                )
+        return bytes(body[:limit]).decode("utf-8", errors="replace")
 
     def _headers(self) -> dict[str, str]:
-        headers = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "gzip", "User-Agent": "gpufleet"}
+        headers = {"Accept": self._accept, "Accept-Encoding": "gzip", "User-Agent": "gpufleet"}
         if self._config.bearer_token is not None:
             headers["Authorization"] = f"Bearer {self._config.bearer_token.get_secret_value()}"
         return headers
@@ -159,31 +258,30 @@ class HttpTransport:
         return httpx.BasicAuth(self._config.username, self._config.password.get_secret_value())
 
 
-def tls_context(config: HttpSourceConfig) -> ssl.SSLContext:
-    """Whom to trust: the system's authorities, or the configured one, or (on request only) anyone."""
-    context = ssl.create_default_context(cafile=None if config.ca_file is None else str(config.ca_file))
-    if not config.verify_tls:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+class _Run:
+    """One call of `fetch_all`: what its two threads share."""
+
+    def __init__(
+        self, config: HttpSourceConfig, context: ssl.SSLContext, questions: Sequence[Question], max_concurrent: int
+    ) -> None:
+        self.config = config
+        self.context = context
+        self.questions = questions
+        self.kept_connections = max_concurrent if any(question.then for question in questions) else 0
+        self.answers: queue.Queue[Fetched | None] = queue.Queue()
+        self.places = threading.Semaphore(max_concurrent)
+        self.stopped = threading.Event()
+        self._began = time.monotonic()
+
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._began
 
 
-async def _unpacked(chunks: AsyncIterator[bytes], encoding: str, *, limit: int) -> AsyncIterator[bytes]:
-    """The body as it was before compression, never more than a little over `limit` bytes of it.
+@dataclass(slots=True)
+class _Answer:
+    """What is known of one answer so far."""
 
-    httpx unpacks a chunk in one go, which lets some kilobytes become gigabytes; hence this.
-    """
-    if encoding == "identity":
-        async for chunk in chunks:
-            yield chunk
-        return
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # gzip only
-    async for chunk in chunks:
-        try:
-            yield unpacker.decompress(chunk, limit + 1)
-        except zlib.error as error:
-            raise httpx.DecodingError(str(error)) from error
-        if unpacker.unconsumed_tail:
-            return  # over the limit; the caller counts and refuses
-    if not unpacker.eof:
-        raise httpx.RemoteProtocolError("the compressed answer ends too early")
+    status: int | None = None
+    text: str | None = None
+    served_at: datetime | None = None

@@ -6,17 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from collectors.backoff import Backoff
 from collectors.config import target_name
 from collectors.dcgm.config import DcgmConfig
 from collectors.dcgm.gaps import GapBook
-from collectors.dcgm.metrics import is_dcgm, metric_of
+from collectors.dcgm.metrics import generation_of, is_dcgm, metric_of
 from collectors.dcgm.node_name import node_of_scrape
 from collectors.dcgm.scrape import Scrape, Value, understand
-from collectors.dcgm.wire import Line, NoDevice, read_line
+from collectors.dcgm.wire import Line, NoDevice, line_of_block
 from collectors.errors import BadPayload, CollectorError
 from collectors.exposition import Exposition, LabelledSamples, parse_exposition
 from collectors.source import Attempt
-from collectors.transport import Fetched, HttpTransport
+from collectors.transport import Fetched, HttpTransport, Question
 from planner.readings import Batch, GpuFact, Reading
 
 log = logging.getLogger("gpufleet.collectors.dcgm")
@@ -58,8 +59,22 @@ def read_exposition(text: str, *, observed_at: datetime, source: str, target: st
         readings=tuple(readings),
         facts=tuple(facts),
         gaps=gaps.gaps(),
+        found=_found(exposition, facts),
         nodes_complete=frozenset({name}) if whole else frozenset(),
     )
+
+
+def _found(exposition: Exposition, facts: Sequence[GpuFact]) -> tuple[tuple[str, str], ...]:
+    names = {sample.name for group in exposition.groups for sample in group.samples}
+    labels = {key for group in exposition.groups for key in group.labels}
+    drivers = sorted({fact.driver_version for fact in facts if fact.driver_version is not None})
+    node_label = next((label for label in ("hostname", "Hostname") if label in labels), None)
+    told = (
+        ("dcgm-exporter", generation_of(names)),
+        ("node label", node_label),
+        ("driver", ", ".join(drivers) or None),
+    )
+    return tuple((what, value) for what, value in told if value is not None)
 
 
 def _refuse_other_exporters(exposition: Exposition, *, source: str, target: str) -> None:
@@ -82,7 +97,7 @@ def _lines(groups: Sequence[LabelledSamples], gaps: GapBook) -> list[tuple[Line,
     lines = []
     for group in groups:
         try:
-            lines.append((read_line(group.labels), group))
+            lines.append((line_of_block(group.block), group))
         except NoDevice as error:
             # Lines about CPUs, links and switches have no UUID and nothing of ours; others are missed.
             for metric in {metric_of(sample.name) for sample in group.samples} - {None}:
@@ -119,17 +134,31 @@ class DcgmCollector:
         self.interval_s = config.interval_s
         self._config = config
         self._transport = HttpTransport(config, max_body_bytes=config.max_body_bytes)
+        self._backoff = Backoff(interval_s=config.interval_s)
 
     def collect(self, now: datetime, watermarks: Mapping[str, datetime]) -> Iterator[Attempt]:
-        """Scrape every exporter once; attempts come in the order in which the exporters answer."""
-        for fetched in self._transport.fetch_all(self._config.urls, max_concurrent=self._config.max_concurrent):
-            yield self._attempt(fetched, now + timedelta(seconds=fetched.started_after_s))
+        """Scrape every exporter that is due once; attempts come in the order in which the exporters answer.
+
+        An exporter that keeps failing is tried less often, see `Backoff`; what is not tried makes no attempt.
+        """
+        questions = [
+            Question(url=url, is_failing=self._backoff.failures(url) > 0)
+            for url in self._backoff.due(self._config.urls, now)
+        ]
+        for fetched in self._transport.fetch_all(questions, max_concurrent=self._config.max_concurrent):
+            attempt = self._attempt(fetched, now)
+            if attempt.error is None:
+                self._backoff.succeeded(fetched.url)
+            else:
+                self._backoff.failed(fetched.url, attempt.started_at)
+            yield attempt
 
     def close(self) -> None:
         """Nothing is held between scrapes."""
 
-    def _attempt(self, fetched: Fetched, started_at: datetime) -> Attempt:
+    def _attempt(self, fetched: Fetched, now: datetime) -> Attempt:
         target = target_name(fetched.url)
+        started_at = now + timedelta(seconds=fetched.started_after_s)
         reading_since = time.monotonic()
         batch: Batch | None = None
         error: CollectorError | None = fetched.error
@@ -146,4 +175,5 @@ class DcgmCollector:
             seconds=fetched.seconds + time.monotonic() - reading_since,
             batch=batch,
             error=error,
+            clock_skew_s=fetched.clock_skew_s(now),
         )

@@ -13,6 +13,7 @@ MAX_DEVICES_COUNTED = 4096
 FRAMEBUFFER = ("memory_used_bytes", "memory_free_bytes")
 ABSENT_UNDER_EMPTY_MIG = ("gpu_busy_ratio", *FRAMEBUFFER)
 UNREPORTED_UNDER_MIG = "no framebuffer for this GPU instance: older drivers give none (NVIDIA/dcgm-exporter#380)"
+NOT_LISTED = "in this exporter's counter list"
 GIVEN_FOR_OTHERS = "given for other devices of this exporter and not for this one"
 
 

@@ -5,7 +5,7 @@ carry their unit stand first.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from planner.units import MIB
@@ -252,6 +252,17 @@ def metric_of(source_name: str) -> str | None:
 def source_names(metric: str) -> tuple[str, ...]:
     """What DCGM calls one of our metrics, newest name first."""
     return tuple(row.source_name for row in ROWS if row.metric == metric)
+
+
+def generation_of(names: Iterable[str]) -> str | None:
+    """Which releases of dcgm-exporter use these names; None where none of them tells."""
+    known = [row.source for name in names if (row := _BY_SOURCE_NAME.get(name)) is not None]
+    if RELEASE_49 in known:
+        mixed = " mixed with older ones from a counter list of its own" if CSV in known else ""
+        return f"names of 4.9.0 and later{mixed}"
+    if CSV in known:
+        return "names of 2.x to 4.8.x"
+    return "names of 1.x" if CSV_1X in known else None
 
 
 def rows_of_scrape(values: Mapping[str, list[float]]) -> Mapping[str, MetricRow]:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from collectors.dcgm.gaps import GapBook
 from collectors.dcgm.metrics import RANK, Implausible, MetricRow, is_dcgm, plausible, rows_of_scrape
@@ -40,6 +40,8 @@ EXPECTED_METRICS = (
 
 PROFILE_UNKNOWN = "unknown"
 
+_WHOLE_GPU = frozenset(name for name, metric in BY_NAME.items() if metric.level is Level.GPU)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scrape:
@@ -59,9 +61,8 @@ class Understood:
     strangers: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """One of several values for one (device, metric); see `_best`."""
+class _Candidate(NamedTuple):  # made for every value: a frozen dataclass takes three times as long
+    """One of several values for one (device, metric); the one with the lowest `order` is taken."""
 
     rank: int  # row of the table: newer names first
     is_instance: bool
@@ -93,7 +94,8 @@ def understand(scrape: Scrape, gaps: GapBook) -> Understood:
     for (subject, metric), choices in candidates.items():
         if metric in NOT_UNDER_MIG and gpus[subject.gpu_uuid].instances:
             continue  # old exporters write 0 where there is nothing to measure
-        values[subject, metric] = min(choices, key=lambda choice: choice.order).value
+        best = choices[0] if len(choices) == 1 else min(choices, key=lambda choice: choice.order)
+        values[subject, metric] = best.value
     for (subject, metric), reason in failures.items():
         if (subject, metric) not in values:
             gaps.note(subject, metric, reason)
@@ -127,32 +129,42 @@ def _convert(
     lines: Iterable[tuple[Line, Sequence[Value]]], rows: Mapping[str, MetricRow], gaps: GapBook
 ) -> tuple[dict[tuple[Subject, str], list[_Candidate]], dict[tuple[Subject, str], str]]:
     """Every plausible value in base units under its subject, and why the others are none."""
-    candidates: dict[tuple[Subject, str], list[_Candidate]] = defaultdict(list)
+    # By subject and then by metric: a subject is looked up once per line, not once per value.
+    candidates: dict[Subject, dict[str, list[_Candidate]]] = {}
     failures: dict[tuple[Subject, str], str] = {}
     for line, samples in lines:
+        own, whole = line.subject, Subject(gpu_uuid=line.subject.gpu_uuid)
+        of_own = candidates.setdefault(own, {})
+        of_whole = candidates.setdefault(whole, {})
+        is_instance, is_per_pod = own.gi_id is not None, line.is_per_pod
         seen: dict[str, Value] = {}
         for sample in samples:
             name, number, text = sample
             row = rows.get(name)
             if row is None:
                 continue
-            whole = BY_NAME[row.metric].level is Level.GPU
-            subject = Subject(gpu_uuid=line.subject.gpu_uuid) if whole else line.subject
+            metric = row.metric
+            subject, values = (whole, of_whole) if metric in _WHOLE_GPU else (own, of_own)
             first = seen.setdefault(name, sample)
-            if first[1] != number and first[2] != text:  # NaN differs from itself, 60 is spelled 60.0 as well
-                gaps.note(subject, row.metric, f"{name} is given twice with different values; the larger is kept")
+            if first is not sample and first[1] != number and first[2] != text:
+                # NaN differs from itself, 60 is spelled 60.0 as well
+                gaps.note(subject, metric, f"{name} is given twice with different values; the larger is kept")
             if number is None:
-                failures[subject, row.metric] = f"{name} is not a number: {text!r}"
+                failures[subject, metric] = f"{name} is not a number: {text!r}"
                 continue
             try:
                 value = row.convert(plausible(number))
             except Implausible as error:
-                failures[subject, row.metric] = f"{name}: {error}"
+                failures[subject, metric] = f"{name}: {error}"
                 continue
-            candidates[subject, row.metric].append(
-                _Candidate(RANK[name], line.subject.gi_id is not None, line.is_per_pod, value)
-            )
-    return candidates, failures
+            candidate = _Candidate(RANK[name], is_instance, is_per_pod, value)
+            known = values.get(metric)
+            if known is None:
+                values[metric] = [candidate]
+            else:
+                known.append(candidate)
+    found = {(subject, metric): choices for subject, values in candidates.items() for metric, choices in values.items()}
+    return found, failures
 
 
 def _add_memory_total(values: dict[tuple[Subject, str], float]) -> None:

@@ -4,29 +4,23 @@ The scrapes are put together again from the stored samples: all samples of one t
 because Prometheus dates a whole scrape alike. From there on both roads run the same code.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from collectors.dcgm.gaps import GapBook
 from collectors.dcgm.metrics import ROWS, metric_of
 from collectors.dcgm.node_name import node_of_target
 from collectors.dcgm.scrape import Scrape, Value, understand
 from collectors.dcgm.wire import Line, NoDevice, PodName, read_line
-from collectors.errors import BadPayload, ClockSkew, CollectorError
 from collectors.plain_text import plain_text
-from collectors.prometheus import PrometheusReader, Series, WindowTooLarge, selector
+from collectors.prometheus import PrometheusReader, Series, selector
 from collectors.prometheus_config import PrometheusConfig
+from collectors.prometheus_windows import PrometheusWindows, Window
 from collectors.source import Attempt
 from planner.readings import Batch, Gap, GpuFact, Reading
 from planner.units import GpuUuid, NodeName
-
-MAX_SKEW = timedelta(minutes=2)
-"""How far the server's clock may be ahead of ours before its times are not believed."""
-MIN_WINDOW_S = 60
-"""Shortest stretch that is asked for: a shorter one would hold single scrapes."""
 
 TargetKey = tuple[str, str]
 """Job and instance: what tells one scrape target from another in Prometheus."""
@@ -53,84 +47,28 @@ class PrometheusCollector:
         self.interval_s = config.interval_s
         self._config = config
         self._reader = PrometheusReader(config)
-        self._window_s = config.window_s
+        self._windows = PrometheusWindows(config)
         self._metrics = selector((row.source_name for row in ROWS), jobs=config.jobs)
         self._up = selector(("up",), jobs=config.jobs)
 
     def collect(self, now: datetime, watermarks: Mapping[str, datetime]) -> Iterator[Attempt]:
-        """Read from the watermark (at first: `backfill_s` back) to the server's present, oldest window first.
-
-        A window that fails ends the run, so that the watermark never passes what was not read.
-        """
-        began = time.monotonic()
-        read_until = watermarks.get(self._reader.target)
-        until: datetime | None = None
-        while until is None or read_until is None or read_until < until:
-            started = time.monotonic()
-            batch: Batch | None = None
-            error: CollectorError | None = None
-            try:
-                if until is None:
-                    until = self._present(now + timedelta(seconds=started - began), read_until)
-                batch = self._read_next_window(read_until, until)
-                read_until = batch.watermark
-            except WindowTooLarge as too_large:
-                if self._window_s > MIN_WINDOW_S:
-                    self._window_s = max(MIN_WINDOW_S, self._window_s // 2)
-                    continue
-                error = BadPayload(
-                    f"{too_large} Even {MIN_WINDOW_S} s at a time are too much: name the exporters' job in jobs, or "
-                    "raise --query.max-samples of the server.",
-                    source=self.source,
-                )
-            except CollectorError as failure:
-                error = failure
-            yield Attempt(
-                target=self._reader.target,
-                started_at=now + timedelta(seconds=started - began),
-                seconds=time.monotonic() - started,
-                batch=batch,
-                error=error,
-            )
-            if error is not None:
-                return
+        """Read from the watermark to the server's present, oldest window first, see `PrometheusWindows`."""
+        return self._windows.attempts(self._reader, now, watermarks, self._read)
 
     def close(self) -> None:
         """Let go of the connection."""
         self._reader.close()
 
-    def _present(self, now: datetime, read_until: datetime | None) -> datetime:
-        present = self._reader.server_time()
-        if present - now > MAX_SKEW:
-            raise ClockSkew(
-                f"The clock of {self._reader.target} is {_span(present - now)} ahead of ours: nothing was read, it "
-                "would be dated into the future. Set both clocks by NTP.",
-                source=self.source,
-            )
-        if read_until is not None and read_until - present > MAX_SKEW:
-            raise ClockSkew(
-                f"{self._reader.target} was already read until {read_until:%Y-%m-%d %H:%M:%S} UTC, which its clock "
-                f"reaches in {_span(read_until - present)}; nothing can be read until then. A clock was ahead.",
-                source=self.source,
-            )
-        return present
-
-    def _read_next_window(self, read_until: datetime | None, present: datetime) -> Batch:
-        if read_until is None:
-            read_until = present - timedelta(seconds=self._config.backfill_s)
-        since = min(read_until, present)
-        until = min(since + timedelta(seconds=self._window_s), present)
-        # A scrape is stored when it ends and dated when it began: what ends after a window belongs into it.
-        seconds = int((until - since).total_seconds()) + 1 + self._config.overlap_s
-        series = self._reader.raw_samples(self._metrics, seconds=seconds, until=until)
-        own_labels = self._reader.label_sets(self._up, seconds=seconds, until=until) if series else []
+    def _read(self, window: Window) -> Batch:
+        series = self._reader.raw_samples(self._metrics, seconds=window.seconds, until=window.until)
+        own_labels = self._reader.label_sets(self._up, seconds=window.seconds, until=window.until) if series else []
         targets, gaps = _assemble(series, own_labels)
         readings: list[Reading] = []
         facts: list[GpuFact] = []
         complete: set[NodeName] = set()
         for key, target in targets.items():
             book = GapBook(plain_text(key[1], 120) or self._reader.target)
-            history = _History(since=since)
+            history = _History(since=window.since)
             node = _node(target, key)
             for at in sorted(target.scrapes):
                 scrape = Scrape(
@@ -144,7 +82,7 @@ class PrometheusCollector:
             if told:
                 complete.add(node)
             gaps += book.gaps()
-        if not series and until == present:
+        if not series and window.is_last:
             gaps.append(
                 Gap(
                     subject=self._reader.target,
@@ -157,7 +95,7 @@ class PrometheusCollector:
             facts=tuple(facts),
             gaps=tuple(gaps),
             nodes_complete=frozenset(complete),
-            watermark=until,
+            watermark=window.until,
         )
 
 
@@ -255,8 +193,3 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _span(span: timedelta) -> str:
-    minutes, seconds = divmod(round(span.total_seconds()), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"

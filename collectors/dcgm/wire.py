@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from collectors.exposition import MAX_REMEMBERED, read_labels
 from collectors.plain_text import plain_text
 from planner.readings import PodFact, Subject
 from planner.units import GpuUuid
@@ -98,6 +100,16 @@ def read_line(labels: Mapping[str, str], *, own_pods: frozenset[PodName] = froze
         subject=Subject(gpu_uuid=GpuUuid(line.uuid), gi_id=line.gi_id),
         pod=_pod(labels, line.gi_id, own_pods),
     )
+
+
+def line_of_block(block: str) -> Line:
+    """As `read_line`, for labels as they are written: they stay the same from scrape to scrape."""
+    return _remembered_line(block) if len(block) <= MAX_REMEMBERED else read_line(read_labels(block) or {})
+
+
+@lru_cache(maxsize=65_536)
+def _remembered_line(block: str) -> Line:
+    return read_line(read_labels(block) or {})
 
 
 def _pod(labels: Mapping[str, str], gi_id: int | None, own_pods: frozenset[PodName]) -> PodFact | None:

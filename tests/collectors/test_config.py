@@ -11,11 +11,19 @@ from collectors.prometheus_config import MAX_WINDOW_S, PrometheusConfig
 URL = "http://gpu-a:9400/metrics"
 
 
+LEAST: dict[str, dict[str, str]] = {
+    "langfuse": {"url": URL, "public_key": "pk-lf-1", "secret_key": "sk-lf-1"},
+    "nvml": {},
+}
+"""What a table needs beside its name, where that is not an address alone."""
+
+
 @pytest.mark.parametrize("kind", SOURCES)
 def test_every_kind_of_source_can_be_built(kind: str) -> None:
-    collector = build(kind, config_model(kind).model_validate({"name": "a", "url": URL, "cluster": "east"}))
+    keys = LEAST.get(kind, {"url": URL})
+    collector = build(kind, config_model(kind).model_validate({"name": "a", "cluster": "east", **keys}))
     assert (collector.kind, collector.source, collector.cluster) == (kind, "a", "east")
-    assert collector.interval_s == 30
+    assert collector.interval_s == {"langfuse": 900, "litellm": 60}.get(kind, 30)
     collector.close()
 
 

@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from collectors.exposition import MAX_BAD_LINES, MAX_LINE, Exposition, parse_exposition
+from collectors.exposition import (
+    MAX_BAD_LINES,
+    MAX_LINE,
+    MAX_REMEMBERED,
+    Exposition,
+    _split_plain_line,
+    parse_exposition,
+    read_labels,
+    split_line,
+)
 
 LINE = 'DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-1",modelName="NVIDIA L4"} 31\n'
 
@@ -149,6 +158,26 @@ def test_escaped_labels_are_read_as_the_library_reads_them(lines: list[tuple[dic
 def test_no_text_breaks_the_parser(noise: str, more: str) -> None:
     exposition = parse_exposition(noise + "\n" + LINE + more)
     assert ("DCGM_FI_DEV_GPU_TEMP", 31.0) in [(name, value) for name, _, value in values(exposition)]
+
+
+pieces = st.sampled_from(
+    ["A", "b:c", "{", "}", '"', "=", ",", " ", "\t", "1", "_", "x}", '{a="1"}', "} 1", "9z", "\u2028"]
+)
+
+
+@given(st.lists(pieces, max_size=12).map("".join))
+def test_the_short_way_to_split_a_line_never_differs_from_the_long_one(line: str) -> None:
+    short = _split_plain_line(line.strip())
+    assert not short[0] or short == split_line(line.strip())
+
+
+def test_what_is_remembered_of_labels_is_bounded() -> None:
+    # a hostile exporter: label sets that never repeat, and some that are very long
+    for number in range(3):
+        parse_exposition(f'A{{a="{number}{"x" * MAX_REMEMBERED}"}} 1\n')
+    block = f'a="{"x" * MAX_REMEMBERED}"'
+    assert read_labels(block) is not read_labels(block)
+    assert read_labels('a="x"') is read_labels('a="x"')
 
 
 def test_every_recorded_answer_is_read_as_the_library_reads_it(reference: Path) -> None:

@@ -1,10 +1,11 @@
 import inspect
+import ssl
 
 import httpx
 import pytest
 
 from collectors.errors import BadPayload, CollectorError, Unauthorized, Unreachable
-from collectors.http_errors import error_of_exception, error_of_status, web_page_error
+from collectors.http_errors import error_of_exception, error_of_status, reason_in, web_page_error
 
 HTTPX_EXCEPTIONS = sorted(
     (kind for _, kind in inspect.getmembers(httpx, inspect.isclass) if issubclass(kind, Exception)),
@@ -60,6 +61,34 @@ def test_an_untrusted_certificate_is_permanent_and_says_what_to_do() -> None:
     assert error.permanent
     assert "self-signed certificate" in str(error)
     assert "ca_file" in str(error)
+
+
+@pytest.mark.parametrize("alert", ["TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_HANDSHAKE_FAILURE"])
+def test_a_missing_client_certificate_is_told_even_where_the_library_says_nothing(alert: str) -> None:
+    failure = httpx.ReadError("")
+    failure.__cause__ = ssl.SSLError(1, f"[SSL: {alert}] alert")
+    error = error_of_exception(failure, source="s", target="t", timeout_s=10)
+    assert type(error) is Unauthorized
+    assert "client_cert_file" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"error":{"code":501,"message":"no"}}', "no"),
+        ('{"detail":"Not Found"}', "Not Found"),
+        ('{"message":"a\\nb"}', "a b"),
+        ('"plain"', "plain"),
+        ('{"error":{"error":{"error":{"error":{"error":"deep"}}}}}', ""),
+        ("not json", ""),
+        ("[]", ""),
+        ("", ""),
+    ],
+)
+def test_the_reason_in_a_refusal_is_found(body: str, reason: str) -> None:
+    assert reason_in(body) == reason
+    error = error_of_status(500, location=None, source="s", target="t", reason=reason)
+    assert str(error).endswith(f"It says: {reason}") is bool(reason)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_one_line_is_logged_per_attempt(engine: Engine, caplog: pytest.LogCaptur
     run_once(engine, Scripted(attempt("t1", batch=batch()), attempt("t2", error=failure)), NOW)
     lines = [record.getMessage() for record in caplog.records if record.name == "gpufleet.collectors"]
     assert lines == [
-        "scripted t1: 1 readings, 0 GPU facts, 1 gaps in 0.50 s",
+        "scripted t1: 1 readings, 0 facts, 1 gaps in 0.50 s",
         "scripted t2: Unreachable after 0.50 s: t2 cannot be connected to.",
     ]
 

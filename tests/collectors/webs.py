@@ -1,5 +1,6 @@
 """Small real servers for tests of what goes over the wire."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +18,11 @@ class Web:
     answer: Answer
     paths: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
 
 def reply(status: int = 200, body: bytes = b"", **headers: str) -> Answer:
@@ -38,8 +40,8 @@ def reply(status: int = 200, body: bytes = b"", **headers: str) -> Answer:
 
 
 @contextmanager
-def serving() -> Iterator[Web]:
-    """A web server; set its `answer` before asking it."""
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[Web]:
+    """A web server; set its `answer` before asking it. With `tls` it speaks https only."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -61,7 +63,9 @@ def serving() -> Iterator[Web]:
             pass  # clients that hang up are what these tests are about
 
     server = Server(("127.0.0.1", 0), Handler)
-    served = Web(port=server.server_address[1], answer=reply())
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    served = Web(port=server.server_address[1], answer=reply(), scheme="http" if tls is None else "https")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

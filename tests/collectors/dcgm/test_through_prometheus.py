@@ -9,10 +9,11 @@ import pytest
 
 from collectors.dcgm import through_prometheus
 from collectors.dcgm.metrics import ROWS
-from collectors.dcgm.through_prometheus import MIN_WINDOW_S, PrometheusCollector
+from collectors.dcgm.through_prometheus import PrometheusCollector
 from collectors.errors import BadPayload, ClockSkew, Unreachable
 from collectors.prometheus import Series, WindowTooLarge
 from collectors.prometheus_config import PrometheusConfig
+from collectors.prometheus_windows import MIN_WINDOW_S
 from collectors.source import Attempt
 from planner.readings import Batch, PodFact
 from tests.collectors.dcgm.lines import OTHER, UUID
