@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sample_data.serving_software import SERVING_SOFTWARE, ServingSoftware
 from sample_data.traffic import Traffic
 
 
 class Engine(StrEnum):
     """What runs in the pod, and so how it treats device memory."""
 
-    VLLM = "vllm"  # reserves a share of the device at start, whatever it needs
+    VLLM = "vllm"  # reserves a share of the device at start, whatever it needs; so do others, see `software`
     OLLAMA = "ollama"  # holds what the model needs, lets go after a quiet while
     TEI = "text-embeddings-inference"  # holds what the model needs, always
     NOTEBOOK = "notebook"  # holds the device in Kubernetes; no process touches it
@@ -59,9 +60,14 @@ class Deployment:
     @property
     def container(self) -> str:
         """Name of the container that holds the device."""
-        return {Engine.VLLM: "vllm", Engine.OLLAMA: "ollama", Engine.TEI: "tei", Engine.NOTEBOOK: "notebook"}[
-            self.engine
-        ]
+        if self.software is not None:
+            return self.software.container
+        return {Engine.OLLAMA: "ollama", Engine.TEI: "tei", Engine.NOTEBOOK: "notebook"}[self.engine]
+
+    @property
+    def software(self) -> ServingSoftware | None:
+        """The server of language models that runs in it; None for Ollama, embeddings and notebooks."""
+        return SERVING_SOFTWARE.get(self.name)
 
     @property
     def is_stateful_set(self) -> bool:

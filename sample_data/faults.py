@@ -1,5 +1,6 @@
-"""What can be made to go wrong with one node's exporter, on purpose."""
+"""What can be made to go wrong with one node's exporter or another simulated server, on purpose."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -31,23 +32,31 @@ class Fault:
 
 
 class Faults:
-    """Which nodes fail and how; at most one fault each."""
+    """Which nodes and other servers fail and how; at most one fault each."""
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
+        self._others: set[str] = set()
         self._by_node: dict[str, Fault] = {}
 
+    def also(self, names: Collection[str]) -> None:
+        """Names of servers that are no node's exporter and may fail too, such as `NAMESPACE/NAME` of a pod."""
+        self._others.update(names)
+
     def set(self, node_name: str, kind: FaultKind, since: datetime) -> None:
-        """Let a node fail from now on; KeyError when the cluster has no such node."""
-        self._by_node[self._cluster.node(node_name).name] = Fault(kind=kind, since=since)
+        """Let a node or another server fail from now on; KeyError when the cluster has none of that name."""
+        self._by_node[self._known(node_name)] = Fault(kind=kind, since=since)
 
     def clear(self, node_name: str) -> None:
         """Let a node work again; nothing happens when it did."""
-        self._by_node.pop(self._cluster.node(node_name).name, None)
+        self._by_node.pop(self._known(node_name), None)
 
     def of(self, node_name: str) -> Fault | None:
         """The node's fault, or None."""
         return self._by_node.get(node_name)
+
+    def _known(self, name: str) -> str:
+        return name if name in self._others else self._cluster.node(name).name
 
 
 def other_generation(version: ExporterVersion) -> ExporterVersion:

@@ -1,6 +1,5 @@
 """The simulated cluster over HTTP: one process that answers for every node's exporter."""
 
-import asyncio
 import html
 import signal
 import socket
@@ -15,18 +14,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from sample_data.cluster import SimulatedCluster, simulated_cluster
 from sample_data.dcgm_exporter import CONTENT_TYPE, exposition
+from sample_data.fault_responses import HANG_S, fault_response
 from sample_data.faults import Fault, FaultKind, Faults, other_generation
+from sample_data.kubernetes_routes import routes as kubernetes_routes
+from sample_data.langfuse_routes import routes as langfuse_routes
+from sample_data.litellm_routes import routes as litellm_routes
+from sample_data.ollama_routes import routes as ollama_routes
 from sample_data.service_discovery import dcgm_targets, metrics_path
+from sample_data.serving_routes import routes as serving_routes
 
 Clock = Callable[[], datetime]
-
-_HANG_S = 120.0
-_GARBAGE = "\x00\x01 this is not an exposition {{{\nneither=is this\n\ufffd\ufffd 12 12 12 12\n"
-_LOGIN_PAGE = "<!doctype html><html><head><title>Sign in</title></head><body><form>Sign in</form></body></html>\n"
 
 
 class PortTaken(OSError):
@@ -39,7 +39,7 @@ def make_app(
     *,
     faults: Faults | None = None,
     allow_faults: bool = False,
-    hang_s: float = _HANG_S,
+    hang_s: float = HANG_S,
 ) -> Starlette:
     """The ASGI application; `allow_faults` adds the routes that set and clear `faults` over HTTP."""
     broken = faults if faults is not None else Faults(cluster)
@@ -79,6 +79,11 @@ def make_app(
         Route("/healthz", health),
         Route(metrics_path("{node}"), metrics),
         Route("/sd/dcgm", targets),
+        *ollama_routes(cluster, clock, broken, allow_faults=allow_faults, hang_s=hang_s),
+        *langfuse_routes(cluster, clock, broken, allow_faults=allow_faults, hang_s=hang_s),
+        *litellm_routes(cluster, clock, broken, allow_faults=allow_faults, hang_s=hang_s),
+        *serving_routes(cluster, clock, broken, allow_faults=allow_faults, hang_s=hang_s),
+        *kubernetes_routes(cluster, clock, allow_faults=allow_faults, hang_s=hang_s),
     ]
     if allow_faults:
         routes += [
@@ -96,37 +101,14 @@ def _known_node(cluster: SimulatedCluster, request: Request) -> str:
 
 
 async def _faulty_metrics(cluster: SimulatedCluster, name: str, now: datetime, fault: Fault, hang_s: float) -> Response:
-    match fault.kind:
-        case FaultKind.UNAVAILABLE:
-            return PlainTextResponse("no healthy upstream\n", 503)
-        case FaultKind.SERVER_ERROR:
-            return PlainTextResponse("internal server error\n", 500)
-        case FaultKind.UNAUTHORIZED:
-            return PlainTextResponse("unauthorized\n", 401, {"WWW-Authenticate": "Bearer"})
-        case FaultKind.HTML:
-            return HTMLResponse(_LOGIN_PAGE)
-        case FaultKind.GARBAGE:
-            return Response(_GARBAGE, media_type=CONTENT_TYPE)
-        case FaultKind.HALF_BODY:
-            return _HalfBody(exposition(cluster, name, now))
-        case FaultKind.HANG:
-            await asyncio.sleep(hang_s)
-            return Response(exposition(cluster, name, now), media_type=CONTENT_TYPE)
-        case FaultKind.GENERATION_CHANGE:
+    def page() -> str:
+        if fault.kind is FaultKind.GENERATION_CHANGE:
             version = other_generation(cluster.node(name).kind.exporter)
-            return Response(exposition(cluster, name, now, version=version), media_type=CONTENT_TYPE)
-        case FaultKind.COUNTER_RESET:
-            return Response(exposition(cluster, name, now, counters_since=fault.since), media_type=CONTENT_TYPE)
+            return exposition(cluster, name, now, version=version)
+        since = fault.since if fault.kind is FaultKind.COUNTER_RESET else None
+        return exposition(cluster, name, now, counters_since=since)
 
-
-class _HalfBody(Response):
-    """Promises the whole body and stops in the middle of it."""
-
-    media_type = CONTENT_TYPE
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": bytes(self.body)[: len(self.body) // 2]})
+    return await fault_response(fault.kind, page, hang_s=hang_s)
 
 
 def _index_page(cluster: SimulatedCluster, now: datetime) -> str:
@@ -143,7 +125,7 @@ def _index_page(cluster: SimulatedCluster, now: datetime) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>gpufleet: simulated cluster</title></head>'
         f"<body><h1>Simulated cluster</h1><p>{len(cluster.nodes)} nodes, seed {cluster.seed}, "
         f"simulated time {html.escape(now.isoformat(timespec='seconds'))}. Nothing here is measured.</p>"
-        '<p><a href="/sd/dcgm">Prometheus service discovery</a></p>'
+        '<p><a href="/sd/dcgm">Prometheus service discovery</a>, <a href="/sd/serving">of the model servers</a></p>'
         "<table><tr><th>Node</th><th>GPUs</th><th>MIG strategy</th><th>dcgm-exporter</th></tr>"
         f"{rows}</table></body></html>\n"
     )

@@ -108,17 +108,26 @@ class _Job:
         )
 
 
-@lru_cache(maxsize=65_536)
-def _job(seed: int, board: SimulatedBoard, instance: SimulatedInstance | None, pod: SimulatedPod) -> _Job:
-    """Ranks of one pod share its place in the week; replicas of one deployment differ by minutes."""
+def pod_traffic(seed: int, pod: SimulatedPod) -> tuple[WeekPattern, int]:
+    """The pod's week of demand and its shift in seconds: demand at `t` since EPOCH is `level(t + shift)`.
+
+    Ranks of one pod share its place in the week; replicas of one deployment differ by minutes.
+    """
     deployment = pod.deployment
     pattern_of = pod.uid if deployment.engine is Engine.OLLAMA else deployment.name
     pattern = week_pattern(seed, deployment.traffic, number(seed, "pattern", pattern_of) % VARIANTS)
+    return pattern, 3600 * deployment.utc_offset_h + 60 * (number(seed, "shift", pod.uid) % 10)
+
+
+@lru_cache(maxsize=65_536)
+def _job(seed: int, board: SimulatedBoard, instance: SimulatedInstance | None, pod: SimulatedPod) -> _Job:
+    deployment = pod.deployment
+    pattern, shift_s = pod_traffic(seed, pod)
     sm_count = board.sm_count if instance is None else instance.hardware.sm_count
     active_ratio = min(deployment.peak_sms / sm_count, _MAX_ACTIVE)
     return _Job(
         pattern=pattern,
-        shift_s=3600 * deployment.utc_offset_h + 60 * (number(seed, "shift", pod.uid) % 10),
+        shift_s=shift_s,
         active_ratio=active_ratio,
         power_weight=_POWER_SHARE * active_ratio * sm_count / board.sm_count,
     )
@@ -152,7 +161,7 @@ def _gpu_state(node: SimulatedNode, gpu: SimulatedGpu, now_s: float, since_s: fl
             is_full = device.level >= FULL_LEVEL
             full_s = job.pattern.full_integral_s(at_s) - job.pattern.full_integral_s(from_s)
 
-    wobble = _noise(gpu.key, tick)
+    wobble = noise(gpu.key, tick)
     base_watts = board.idle_watts + (_CONTEXT_WATTS if has_lasting_context else 0.0)
     span_watts = board.limit_watts - board.idle_watts - _CONTEXT_WATTS
     power = base_watts + span_watts * load * (1 + 0.02 * wobble)
@@ -210,7 +219,7 @@ def _device_state(
             used_mib = _memory_used_mib(pod, level, total_mib - reserved_mib)
         if level > 0:
             key = gpu.key if instance is None else instance.key
-            now = min(level * (1 + _NOISE * (1 - 0.8 * level) * _noise(key, tick)), 1.0)
+            now = min(level * (1 + _NOISE * (1 - 0.8 * level) * noise(key, tick)), 1.0)
             sm_active = job.active_ratio * now
             # a kernel is nearly always running, however few multiprocessors it fills
             gr_engine = min(max((0.6 if engine is Engine.TEI else 0.93) * now, 1.02 * sm_active), 0.999)
@@ -258,7 +267,7 @@ def _clock_event_reasons(load: float, is_hot: bool, is_full: bool) -> int:
     return 0 if load > 0 else CLOCK_IDLE
 
 
-def _noise(key: int, tick: int) -> float:
+def noise(key: int, tick: int) -> float:
     """White noise in -1..1 by key and collection interval (the finaliser of splitmix64)."""
     mixed = (key + tick * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
