@@ -14,6 +14,8 @@ StoreError
 +-- MemoryRunRefused    a measured run that is too large, or one more than are kept
 +-- MemoryRunMissing    the measured run is not in the store
 +-- MemoryRunDamaged    a measured run in the store cannot be understood
++-- DiagnosisDamaged    a diagnosis in the store cannot be understood
++-- SourceUnknown       no source of that name was ever read into the store
 """
 
 import sqlite3
@@ -79,6 +81,14 @@ class MemoryRunMissing(StoreError):
 
 class MemoryRunDamaged(StoreError):
     """A measured run in the store cannot be understood."""
+
+
+class DiagnosisDamaged(StoreError):
+    """A diagnosis in the store cannot be understood."""
+
+
+class SourceUnknown(StoreError):
+    """No source of that name was ever read into the store."""
 
 
 # Result codes: https://www.sqlite.org/rescode.html; the low byte is the primary code.

@@ -34,10 +34,12 @@ class Interval:
 class Timeline:
     """All intervals of one key, by time; `identity` names the values whose change makes another interval.
 
-    The other values are kept as last told. An identity value of None is unknown and agrees with everything.
+    The other values are kept as last told. A value of None is unknown: it agrees with everything and replaces nothing;
+    with `is_complete` it is a value like others, as for a list that names all there is to know.
     """
 
     identity: frozenset[str]
+    is_complete: bool = False
     intervals: list[Interval] = field(default_factory=list)
     removed: list[Interval] = field(default_factory=list)
 
@@ -119,9 +121,9 @@ class Timeline:
             interval.changed = True
         for name, value in values.items():
             known = interval.values[name]
-            if value is None or value == known:
+            if value == known or (value is None and not self.is_complete):
                 continue
-            if known is None or (newest and name not in self.identity):
+            if (known is None and not self.is_complete) or (newest and name not in self.identity):
                 interval.values[name] = value
                 interval.changed = True
 
@@ -131,6 +133,8 @@ class Timeline:
         self.intervals.sort(key=lambda one: one.valid_from)
 
     def _agree(self, known: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+        if self.is_complete:
+            return all(known[name] == told[name] for name in self.identity)
         return all(known[name] is None or told[name] is None or known[name] == told[name] for name in self.identity)
 
 

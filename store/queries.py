@@ -4,10 +4,11 @@ Questions about values over time are in `store.history`.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, Engine, ScalarSelect, Select, and_, func, or_, select
+from sqlalchemy import CTE, ColumnElement, Engine, ScalarSelect, Select, and_, func, literal, select
+from sqlmodel.sql.sqltypes import UTCDateTime
 
 from store.database import reading
 from store.history import ActivityGrid as ActivityGrid
@@ -21,6 +22,7 @@ _CLUSTERS = table_of(Cluster)
 _SOURCES = table_of(Source)
 _ATTEMPTS = table_of(CollectionAttempt)
 _GAPS = table_of(SourceGap)
+_BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class SourceHealth:
     error: str | None
     permanent: bool | None
     open_gaps: int
+    failing_since: datetime | None = None  # the first of the failures in a row
 
     @property
     def is_ok(self) -> bool:
@@ -134,11 +137,12 @@ def _health_statement() -> Select[Any]:
         .limit(1)
         .scalar_subquery()
     )
+    since_success = func.coalesce(last_success, literal(_BEFORE_ALL, UTCDateTime()))  # "or is null" would read them all
     failures = (
-        select(func.count())
-        .select_from(older)
-        .where(of_target, or_(last_success.is_(None), older.c.started_at > last_success))
-        .scalar_subquery()
+        select(func.count()).select_from(older).where(of_target, older.c.started_at > since_success).scalar_subquery()
+    )
+    failing_since = (
+        select(func.min(older.c.started_at)).where(of_target, older.c.started_at > since_success).scalar_subquery()
     )
     gaps = (
         select(func.count())
@@ -167,6 +171,7 @@ def _health_statement() -> Select[Any]:
             last.c.error,
             last.c.permanent,
             gaps.label("open_gaps"),
+            failing_since.label("failing_since"),
         )
         .select_from(targets)
         .join(_SOURCES, _SOURCES.c.id == targets.c.source_id)

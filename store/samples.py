@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, Select, bindparam, func, select
-from sqlalchemy.dialects import registry
+from sqlalchemy import Connection, Engine, Select, bindparam, select
 
 from planner.metrics import METRICS
 from planner.readings import Reading, Subject
 from planner.units import GpuUuid
-from store.database import dialect_insert, reading, upsert
+from store.database import reading, upsert
 from store.tables import NO_INSTANCE, Cluster, DeviceKey, Sample, table_of
+from store.wide_rows import wide_upsert
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -77,30 +77,11 @@ def write_samples(connection: Connection, cluster_id: int, readings: Sequence[Re
     for (subject, ms), values in rows.items():
         by_metrics.setdefault(tuple(values), []).append((device_ids[subject], ms, values))
     for names, group in by_metrics.items():
-        statement, columns = _sample_upsert(connection.dialect.name, names)
+        statement, columns = wide_upsert(connection.dialect.name, _SAMPLES, "device_id", names)
         connection.exec_driver_sql(
             statement, [(device_id, ms, *[values[name] for name in columns]) for device_id, ms, values in group]
         )
     return max(times.values())
-
-
-@lru_cache(maxsize=512)
-def _sample_upsert(dialect: str, metrics: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """The driver's own statement, and the metrics in the order of its parameters after device and time.
-
-    Given to the driver as it is: on wide rows, handling the parameters would cost SQLAlchemy more than the insert.
-    """
-    statement = dialect_insert(dialect, _SAMPLES).values(dict.fromkeys(("device_id", "observed_at_ms", *metrics)))
-    statement = statement.on_conflict_do_update(
-        index_elements=["device_id", "observed_at_ms"],
-        set_={name: func.coalesce(statement.excluded[name], _SAMPLES.c[name]) for name in metrics},
-    )
-    positional: Dialect = registry.load(dialect)(paramstyle="qmark" if dialect == "sqlite" else "format")
-    compiled = statement.compile(dialect=positional)
-    positions: Sequence[str] = getattr(compiled, "positiontup", None) or ()
-    if tuple(positions[:2]) != ("device_id", "observed_at_ms") or set(positions[2:]) != set(metrics):
-        raise AssertionError(f"columns and parameters of the sample statement disagree: {positions}")
-    return str(compiled), tuple(positions[2:])
 
 
 def _device_ids(connection: Connection, cluster_id: int, subjects: set[Subject]) -> dict[Subject, int]:

@@ -8,7 +8,14 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Column, Index, Table, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
+from store import cluster_tables as cluster_tables
+from store import diagnosis_tables as diagnosis_tables
+from store import gpu_detail_tables as gpu_detail_tables
+from store import serving_tables as serving_tables
+from store import usage_tables as usage_tables
+
 METADATA = SQLModel.metadata
+"""Holds the tables of all these files, whichever of them is imported."""
 
 NO_INSTANCE = -1
 """`gi_id` of a whole GPU; a number, because NULLs are never equal in a unique key."""

@@ -77,16 +77,16 @@ def measured_devices(
         recent_ms = min(int(table[-1, 0]) for table in used.values()) - RECENT // timedelta(milliseconds=1)
         others = dict(_tables(connection, list(used), _OTHER_METRICS, max(recent_ms, start_ms), end_ms, not_before_ms))
         for device_id, table in used.items():
-            observations = _newest(table, USAGE_METRICS)
+            observations = newest_of(table, USAGE_METRICS)
             if device_id in others:
-                observations |= _newest(others[device_id], _OTHER_METRICS)
+                observations |= newest_of(others[device_id], _OTHER_METRICS)
             measured[device_id] = Measured(
                 observations=observations,
                 usage=Usage(
                     start=start,
                     end=end,
                     coverage_ratio=_coverage_ratio(table[:, 0], start_ms, end_ms),
-                    metrics=_quantiles(table),
+                    metrics=quantiles_of(table, USAGE_METRICS),
                 ),
                 newest=from_ms(int(table[-1, 0])),
             )
@@ -123,7 +123,8 @@ def _tables(
             yield device_id, part[first:, 1:]
 
 
-def _newest(table: Values, metrics: Sequence[str]) -> dict[str, Observation]:
+def newest_of(table: Values, metrics: Sequence[str]) -> dict[str, Observation]:
+    """The newest value of each metric; rows by time, milliseconds first, then a column per metric, NaN where absent."""
     present = ~np.isnan(table[:, 1:])
     rows = len(table) - 1 - np.argmax(present[::-1], axis=0)
     times: dict[int, datetime] = {}
@@ -135,8 +136,8 @@ def _newest(table: Values, metrics: Sequence[str]) -> dict[str, Observation]:
     return found
 
 
-def _quantiles(table: Values) -> dict[str, Quantiles]:
-    """Mean, extremes and linearly interpolated quantiles of each metric that has a sample."""
+def quantiles_of(table: Values, metrics: Sequence[str]) -> dict[str, Quantiles]:
+    """Mean, extremes and linearly interpolated quantiles of each metric that has a sample; rows as in `newest_of`."""
     values = np.sort(table[:, 1:], axis=0)  # NaN is sorted to the end
     counts = (~np.isnan(values)).sum(axis=0)
     present = np.flatnonzero(counts)
@@ -155,7 +156,7 @@ def _quantiles(table: Values) -> dict[str, Quantiles]:
         strict=True,
     )
     return {
-        USAGE_METRICS[column]: Quantiles(samples=samples, mean=mean, p50=p50, p95=p95, maximum=maximum, minimum=minimum)
+        metrics[column]: Quantiles(samples=samples, mean=mean, p50=p50, p95=p95, maximum=maximum, minimum=minimum)
         for column, samples, mean, p50, p95, maximum, minimum in rows
     }
 

@@ -8,10 +8,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Insert, Select, and_, bindparam, case, select, update
 
 from planner.metrics import BY_NAME
-from planner.readings import Batch, Gap, Reading
+from planner.readings import Batch, Gap
+from store.cluster_objects import write_cluster_state
 from store.database import dialect_insert, upsert, writing
+from store.gpu_detail_tables import SourceFound
 from store.inventory import write_inventory
-from store.samples import from_ms, write_samples
+from store.samples import from_ms, to_ms, write_samples
+from store.servers import write_servers
+from store.serving import unknown_serving_metrics, write_serving
 from store.tables import (
     Cluster,
     CollectionAttempt,
@@ -20,12 +24,14 @@ from store.tables import (
     Watermark,
     table_of,
 )
+from store.token_usage import write_spend, write_usage
 
 _CLUSTERS = table_of(Cluster)
 _SOURCES = table_of(Source)
 _ATTEMPTS = table_of(CollectionAttempt)
 _WATERMARKS = table_of(Watermark)
 _GAPS = table_of(SourceGap)
+_FOUND = table_of(SourceFound)
 
 
 def register_source(engine: Engine, *, cluster: str, name: str, kind: str, interval_s: float, now: datetime) -> int:
@@ -48,14 +54,22 @@ def write_batch(
     """Store what one attempt yielded: all of it or, when this raises, nothing.
 
     A value told again for the same device and moment replaces the former one, a metric that is not told again stays.
-    Attempts are told apart by source, target and `started_at`. Raises StoreReadOnly, StoreFull, StoreBusy,
-    StoreCorrupt; ValueError for a metric that `planner.metrics` does not know.
+    Counters and histograms are stored as what they added since they were last seen. Attempts are told apart by source,
+    target and `started_at`. Raises StoreReadOnly, StoreFull, StoreBusy, StoreCorrupt; ValueError for a metric that
+    `planner.metrics` or `planner.serving_metrics` does not know.
     """
-    _refuse_unknown_metrics(batch.readings)
+    _refuse_unknown_metrics(batch)
     with writing(engine) as connection:
         cluster_id = connection.execute(_cluster_statement(), {"source_id": source_id}).scalar_one()
-        newest_ms = write_samples(connection, cluster_id, batch.readings)
+        write_samples(connection, cluster_id, batch.readings)
         write_inventory(connection, cluster_id, batch, fallback_time=started_at)
+        write_serving(connection, cluster_id, batch)
+        write_servers(connection, cluster_id, batch.servers)
+        if batch.cluster_state is not None:
+            write_cluster_state(connection, cluster_id, batch.cluster_state)
+        write_usage(connection, source_id, batch.usage, batch.usage_spans, told_at=started_at)
+        write_spend(connection, cluster_id, batch.spend)
+        _write_found(connection, source_id, target, started_at, batch.found)
         _write_gaps(connection, source_id, target, started_at, batch.gaps)
         if batch.watermark is not None:
             _advance_watermark(connection, source_id, target, batch.watermark)
@@ -66,10 +80,10 @@ def write_batch(
             started_at=started_at,
             seconds=seconds,
             ok=True,
-            readings=len(batch.readings),
-            facts=len(batch.facts),
+            readings=batch.reading_count,
+            facts=batch.fact_count,
             gaps=len(batch.gaps),
-            last_observed_at=None if newest_ms is None else from_ms(newest_ms),
+            last_observed_at=_newest(batch, started_at),
             error_kind=None,
             error=None,
             permanent=None,
@@ -106,10 +120,40 @@ def write_failure(
         )
 
 
-def _refuse_unknown_metrics(readings: Sequence[Reading]) -> None:
-    unknown = {reading.metric for reading in readings} - BY_NAME.keys()
+def _refuse_unknown_metrics(batch: Batch) -> None:
+    unknown = {reading.metric for reading in batch.readings} - BY_NAME.keys()
     if unknown:
         raise ValueError(f"no column for {sorted(unknown)}: add the metric to planner/metrics.py and store/tables.py")
+    unknown = unknown_serving_metrics(batch)
+    if unknown:
+        raise ValueError(f"{sorted(unknown)} are not metrics of that kind: add them to planner/serving_metrics.py")
+
+
+def _newest(batch: Batch, started_at: datetime) -> datetime | None:
+    """When the newest of all numbers was observed, to the millisecond; a total counts up to the end of its span."""
+    moments = {
+        one.observed_at
+        for told in (batch.readings, batch.gauges, batch.counters, batch.histograms, batch.spend)
+        for one in told
+    }
+    moments |= {min(one.end, started_at) for told in (batch.usage, batch.usage_spans) for one in told}
+    if batch.cluster_state is not None:
+        moments.add(batch.cluster_state.observed_at)
+    return from_ms(to_ms(max(moments))) if moments else None
+
+
+def _write_found(
+    connection: Connection, source_id: int, target: str, at: datetime, found: Sequence[tuple[str, str]]
+) -> None:
+    if not found:
+        return
+    connection.execute(
+        _found_statement(connection.dialect.name),
+        [
+            {"source_id": source_id, "target": target, "name": name, "value": value, "last_seen": at}
+            for name, value in dict(found).items()
+        ],
+    )
 
 
 def _write_gaps(connection: Connection, source_id: int, target: str, at: datetime, gaps: Sequence[Gap]) -> None:
@@ -167,6 +211,17 @@ def _gap_statement(dialect: str) -> Insert:
             "first_seen": case((new.first_seen < _GAPS.c.first_seen, new.first_seen), else_=_GAPS.c.first_seen),
             "last_seen": case((new.last_seen > _GAPS.c.last_seen, new.last_seen), else_=_GAPS.c.last_seen),
         },
+    )
+
+
+@cache
+def _found_statement(dialect: str) -> Insert:
+    statement = dialect_insert(dialect, _FOUND)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["source_id", "target", "name"],
+        set_={"value": new.value, "last_seen": new.last_seen},
+        where=new.last_seen >= _FOUND.c.last_seen,
     )
 
 

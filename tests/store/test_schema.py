@@ -12,10 +12,17 @@ from sqlalchemy import Engine, inspect, text
 
 import store
 from planner.metrics import METRICS
+from planner.readings import Batch
 from store.database import open_engine
 from store.errors import StoreOutdated
+from store.fleet_snapshot import take_snapshot
+from store.samples import to_ms
 from store.schema import SchemaState, migrate, schema_state
+from store.serving_queries import counted
 from store.tables import METADATA, Sample, table_of
+from store.writes import register_source
+from tests.store.batches import NOW, after, write
+from tests.store.serving_batches import counter, server
 
 
 def test_samples_have_one_column_per_metric() -> None:
@@ -69,6 +76,45 @@ def test_migrations_can_be_taken_back_and_made_again(engine: Engine) -> None:
     assert schema_state(engine) is SchemaState.MISSING
     migrate(engine)
     assert schema_state(engine) is SchemaState.CURRENT
+
+
+def test_a_store_of_an_older_version_keeps_what_it_holds(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(store.__file__).parent / "migrations"))
+    lasting = ("2026-11-22 11:00:00.000000", None, "2026-11-22 11:59:30.000000")
+    # What gpufleet wrote before it knew of engines, gateways and Kubernetes.
+    old_rows = {
+        "cluster": [(1, "default")],
+        "source": [(1, 1, "dcgm", "dcgm", 30.0, "2026-11-22 11:00:00.000000")],
+        "gpu_record": [(1, 1, "GPU-1", "node-a", 0, "NVIDIA H100 80GB HBM3", None, "580.1", "disabled", *lasting)],
+        "pod_record": [(1, 1, "GPU-1", -1, "inference", "a-0", "vllm", None, 0, *lasting)],
+        "device_key": [(1, 1, "GPU-1", -1)],
+        "scenario": [("ten more", "2026-11-22 10:00:00.000000", 1, "{}")],
+    }
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for table, told in old_rows.items():
+            for row in told:
+                marks = ", ".join("?" * len(row))
+                connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({marks})", row)
+        connection.exec_driver_sql(
+            "INSERT INTO sample (device_id, observed_at_ms, power_watts) VALUES (1, ?, 300.0)", (to_ms(after(-30)),)
+        )
+    assert schema_state(engine) is SchemaState.OUTDATED
+    migrate(engine)
+    assert schema_state(engine) is SchemaState.CURRENT
+    with engine.connect() as connection:
+        for table, told in old_rows.items():
+            assert [tuple(row) for row in connection.exec_driver_sql(f"SELECT * FROM {table}")] == told
+    [gpu] = take_snapshot(engine, NOW).gpus()
+    assert (gpu.metrics["power_watts"].value, [pod.name for pod in gpu.pods]) == (300.0, ["a-0"])
+    # And it takes what is new now, under the source it had.
+    source_id = register_source(engine, cluster="default", name="dcgm", kind="dcgm", interval_s=30, now=NOW)
+    write(engine, source_id, Batch(counters=(counter(0, 5.0, started=-60),), servers=(server(0),)))
+    assert [one.increment for one in counted(engine, after(-60), NOW)] == [5.0]
+    engine.dispose()
 
 
 def test_a_store_of_a_newer_gpufleet_is_left_alone(engine: Engine) -> None:

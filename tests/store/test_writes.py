@@ -1,14 +1,18 @@
 """What is written once is there, what is written twice is there once."""
 
 import itertools
+from dataclasses import fields
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
+from planner.cluster_facts import ClusterState
 from planner.metrics import METRICS
-from planner.readings import Batch, Gap, Reading
+from planner.readings import Batch, ComputeInstanceFact, Gap, GpuFact, InstanceFact, ProcessFact, Reading
+from planner.token_usage import UsageSpan
+from planner.units import NodeName
 from store.queries import watermarks
 from store.samples import from_ms, stored_readings, to_ms
 from store.writes import register_source, write_batch, write_failure
@@ -18,12 +22,25 @@ from tests.store.batches import (
     batch,
     everything,
     fact,
+    gpu_uuid,
     pod,
     readings,
     rows,
     source_of_new_cluster,
     subject,
     write,
+)
+from tests.store.serving_batches import (
+    claim,
+    counter,
+    gauge,
+    histogram,
+    kubernetes_pod,
+    node,
+    quota,
+    server,
+    spend,
+    usage,
 )
 
 NAMES = [metric.name for metric in METRICS]
@@ -150,22 +167,65 @@ def test_a_watermark_only_moves_forward(engine: Engine, source_id: int) -> None:
     assert watermarks(engine, source_id + 1) == {}
 
 
-def test_writing_a_full_batch_twice_changes_nothing(engine: Engine, source_id: int) -> None:
-    told = batch(
-        fact(NOW, 0, instances=[(1, "1g.10gb")], pods=[pod("a", 1)]),
-        fact(NOW, 1),
-        readings=(*readings(NOW, {"power_watts": 1.0}), *readings(NOW, {"memory_used_bytes": 5.0}, gi_id=1)),
-        gaps=[Gap(subject="x", metric=None, reason="y")],
-        complete=["node-a"],
-        watermark=NOW,
+def full_batch(at: float) -> Batch:
+    """One of everything that a source can tell."""
+    when = after(at)
+    cut = GpuFact(
+        observed_at=when,
+        gpu_uuid=gpu_uuid(0),
+        node=NodeName("node-a"),
+        index=0,
+        model_name="NVIDIA H100 80GB HBM3",
+        pci_bus_id=None,
+        driver_version=None,
+        mig_mode=None,
+        instances=(
+            InstanceFact(
+                gi_id=1,
+                profile="1g.10gb",
+                compute_instances=(ComputeInstanceFact(ci_id=0, profile="1c.1g.10gb", mig_uuid="MIG-1"),),
+            ),
+        ),
+        pods=(pod("a", 1),),
+        processes=(ProcessFact(gi_id=1, pid=4711, kind="compute", name="python", memory_bytes=5),),
     )
-    write(engine, source_id, told)
-    before = everything(engine)
-    write(engine, source_id, told)
-    assert everything(engine) == before
-    written_by_people = ("scenario", "memory_run")
-    collected = [rows for name, rows in before.items() if name not in written_by_people]
-    assert all(collected), "every table that is collected took part"
+    return Batch(
+        readings=(*readings(when, {"power_watts": 1.0}), *readings(when, {"memory_used_bytes": 5.0}, gi_id=1)),
+        facts=(cut, fact(when, 1)),
+        gaps=(Gap(subject="x", metric=None, reason="y"),),
+        gauges=(gauge(at, "requests_running", 1.0), gauge(at, "requests_waiting_by_reason", 1.0, "capacity")),
+        counters=(counter(at, 100 - at, started=-60), counter(at, at, "prompt_tokens")),
+        histograms=(histogram(at, (100 - at,) * 3, 1.0, started=-60),),
+        servers=(server(at),),
+        cluster_state=ClusterState(
+            observed_at=when,
+            nodes=(node(),),
+            pods=(kubernetes_pod(),),
+            quotas=(quota(),),
+            claimed_devices=(claim(),),
+        ),
+        usage=(usage(0, requests=1),),
+        usage_spans=(UsageSpan(start=NOW, end=after(3600)),),
+        spend=(spend(at, at, started=-60),),
+        found=(("version", "4.8.2"),),
+        nodes_complete=frozenset({NodeName("node-a")}),
+        watermark=when,
+    )
+
+
+def test_writing_a_full_batch_twice_changes_nothing(engine: Engine, source_id: int) -> None:
+    assert all(getattr(full_batch(0), field.name) for field in fields(Batch)), "a source can tell more than this"
+    for at in (0.0, 30.0):  # the second time, counters have begun anew
+        told = full_batch(at)
+        write(engine, source_id, told, at=after(at))
+        before = everything(engine)
+        write(engine, source_id, told, at=after(at))
+        assert everything(engine) == before
+    told_otherwise = ("scenario", "memory_run", "source_diagnosis", "rolled_up")
+    empty = [name for name, rows in before.items() if not rows and name not in told_otherwise]
+    assert empty == [], "every table that is collected took part"
+    counts = [(row["readings"], row["facts"]) for row in before["collection_attempt"]]
+    assert counts == [(2 + 2 + 2 + 1 + 1 + 1, 2 + 1 + 4)] * 2
 
 
 def test_more_gpus_than_one_statement_can_name_go_in_one_batch(engine: Engine, source_id: int) -> None:

@@ -1,0 +1,184 @@
+"""Use and cost: told again it replaces, complete spans remove, counters become hours, and nothing is added up twice."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from planner.readings import Batch
+from planner.token_usage import UsageSpan
+from store.database import reading
+from store.token_usage import HOUR_MS
+from store.usage_queries import Account, accounts, spend_by_hour, token_usage
+from store.writes import register_source
+from tests.store.batches import NOW, after, everything, rows, source_of_new_cluster, write
+from tests.store.serving_batches import MODEL, spend, usage
+
+HOUR = 3600.0
+
+
+def tell(engine: Engine, source_id: int, *told: object, at: float = 0, spans: tuple[UsageSpan, ...] = ()) -> None:
+    write(engine, source_id, Batch(usage=tuple(told), usage_spans=spans), at=after(at))  # type: ignore[arg-type]
+
+
+def span(first: int, last: int, dimension: str = "") -> UsageSpan:
+    return UsageSpan(start=after(3600 * first), end=after(3600 * last), dimension=dimension)
+
+
+def test_usage_comes_back_as_it_was_told(engine: Engine, source_id: int) -> None:
+    told = usage(
+        0,
+        dimension="team",
+        owner="search",
+        provider="openai",
+        requests=3,
+        input_tokens=100,
+        output_tokens=50,
+        total_tokens=160,
+        cost_usd=0.25,
+        usage_details={"input": 100.0, "cache_read_input_tokens": 10.0},
+        cost_details={"input": 0.1},
+    )
+    tell(engine, source_id, told, at=HOUR)
+    [found] = token_usage(engine, NOW, after(HOUR))
+    assert (found.usage, found.source, found.told_at) == (told, "dcgm", after(HOUR))
+
+
+def test_what_a_source_does_not_say_stays_unknown(engine: Engine, source_id: int) -> None:
+    tell(engine, source_id, usage(0, requests=2))
+    [found] = token_usage(engine, NOW, after(HOUR))
+    assert (found.usage.requests, found.usage.input_tokens, found.usage.cost_usd) == (2, None, None)
+
+
+def test_the_same_span_told_again_replaces(engine: Engine, source_id: int) -> None:
+    tell(engine, source_id, usage(0, requests=3, cost_usd=1.0), at=60)
+    tell(engine, source_id, usage(0, requests=5), at=HOUR)
+    [row] = rows(engine, "token_usage")
+    assert (row["requests"], row["cost_usd"], row["told_at"]) == (5, None, after(HOUR))
+
+
+def test_what_a_complete_span_does_not_list_any_more_goes(engine: Engine, source_id: int) -> None:
+    other = register_source(engine, cluster="default", name="other", kind="litellm", interval_s=30, now=NOW)
+    teams = [usage(0, dimension="team", owner=one, requests=1) for one in ("a", "b")]
+    tell(engine, source_id, usage(-1, requests=1), usage(0, requests=2), usage(1, requests=3), *teams)
+    tell(engine, other, usage(0, requests=9))
+    tell(engine, source_id, usage(1, requests=4), at=60, spans=(span(0, 2),))
+    found = [
+        (one.source, one.usage.start, one.usage.owner) for one in token_usage(engine, after(-HOUR), after(2 * HOUR))
+    ]
+    assert found == [
+        ("dcgm", after(-HOUR), ""),
+        ("dcgm", NOW, "a"),
+        ("dcgm", NOW, "b"),
+        ("dcgm", after(HOUR), ""),
+        ("other", NOW, ""),
+    ]
+    tell(engine, source_id, at=120, spans=(span(0, 1, "team"),))
+    assert len(token_usage(engine, NOW, after(HOUR))) == 1
+
+
+def test_writing_usage_twice_changes_nothing(engine: Engine, source_id: int) -> None:
+    told = Batch(
+        usage=(usage(0, requests=1), usage(0, dimension="team", owner="a", requests=1)),
+        usage_spans=(span(0, 1), span(0, 1, "team")),
+        spend=(spend(0, 1.0, started=-60), spend(0, 10.0, "requests", started=-60)),
+    )
+    write(engine, source_id, told, at=after(HOUR))
+    before = everything(engine)
+    write(engine, source_id, told, at=after(HOUR))
+    assert everything(engine) == before
+
+
+def hours(engine: Engine, quantity: str = "cost_usd") -> dict[float, float]:
+    found = spend_by_hour(engine, after(-100 * HOUR), after(100 * HOUR))
+    return {(one.hour - NOW).total_seconds() / HOUR: one.quantities[quantity] for one in found}
+
+
+def test_counters_of_gateways_become_hours(engine: Engine, source_id: int) -> None:
+    assert NOW.timestamp() % HOUR == 0
+    for at, value in ((0, 100.0), (1800, 103.0), (3600, 104.0), (5400, 104.0), (9000, 112.0)):
+        write(engine, source_id, Batch(spend=(spend(at, value),)), at=after(at))
+    # 8 dollars from 5400 to 9000: half of that hour lies in each.
+    assert hours(engine) == {0: 4.0, 1: 4.0, 2: 4.0}
+
+
+def test_a_gateway_that_starts_again_counts_from_its_start(engine: Engine, source_id: int) -> None:
+    for at, value, started in ((0, 100.0, -9000), (60, 101.0, -9000), (7200, 5.0, 3700)):
+        write(engine, source_id, Batch(spend=(spend(at, value, started=started),)), at=after(at))
+    assert hours(engine) == {0: 1.0, 1: 5.0}
+    [series] = rows(engine, "spend_series")
+    assert (series["resets"], series["value"]) == (1, 5.0)
+
+
+def test_an_hour_holds_all_quantities_of_an_owner(engine: Engine, source_id: int) -> None:
+    for at in (0.0, 60.0):
+        told = (spend(at, at), spend(at, 2 * at, "requests"), spend(at, 3 * at, owner="legal"))
+        write(engine, source_id, Batch(spend=told), at=after(at))
+    found = spend_by_hour(engine, NOW, after(HOUR))
+    assert [(one.owner, one.quantities, one.until) for one in found] == [
+        ("legal", {"cost_usd": 180.0}, after(60)),
+        ("search", {"cost_usd": 60.0, "requests": 120.0}, after(60)),
+    ]
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(1, 20_000), st.floats(0, 100), st.booleans()), min_size=1, max_size=10),
+    repeats=st.integers(0, 2),
+)
+@settings(max_examples=40, deadline=None)
+def test_hours_add_up_to_what_was_spent(
+    shared_engine: Engine, steps: list[tuple[int, float, bool]], repeats: int
+) -> None:
+    source_id, cluster = source_of_new_cluster(shared_engine)
+    at, value, started, truth = 0, 0.0, 0, 0.0
+    write(shared_engine, source_id, Batch(spend=(spend(0, 0.0, started=0),)))
+    for seconds, dollars, is_restarted in steps:
+        if is_restarted:
+            at += 2
+            value, started = 0.0, at
+        at, value, truth = at + seconds, value + dollars, truth + dollars
+        for _ in range(repeats + 1):
+            write(shared_engine, source_id, Batch(spend=(spend(at, value, started=started),)), at=after(at))
+    found = spend_by_hour(shared_engine, after(-HOUR), after(400_000), cluster=cluster)
+    assert sum(one.quantities["cost_usd"] for one in found) == pytest.approx(truth)
+    assert all(one.hour.timestamp() * 1000 % HOUR_MS == 0 for one in found)
+    assert all(one.until - one.hour <= timedelta(hours=1) for one in found)
+
+
+def account(engine: Engine, start: float, end: float, dimension: str = "team") -> tuple[Account, ...]:
+    with reading(engine) as connection:
+        return accounts(connection, after(start), after(end), cluster="default", dimension=dimension)
+
+
+def test_an_account_counts_the_part_of_a_span_that_lies_in_the_window(engine: Engine, source_id: int) -> None:
+    tell(engine, source_id, usage(-2, requests=10, hours=2), usage(0, requests=6, cost_usd=2.0), at=1800)
+    [found] = account(engine, -HOUR, 1800)
+    # Half of the two hours before; the hour that is running was told up to the half of it.
+    assert [(use.requests, use.cost_usd) for use in found.totals] == [(5.0, None), (6.0, 2.0)]
+    [less] = account(engine, -HOUR, 900)
+    assert [use.requests for use in less.totals] == [5.0, 3.0]
+
+
+def test_the_best_account_comes_first_and_sources_are_never_mixed(engine: Engine, source_id: int) -> None:
+    gateway = register_source(engine, cluster="default", name="gateway", kind="litellm", interval_s=30, now=NOW)
+    tell(engine, source_id, usage(0, requests=900, cost_usd=9.0), at=HOUR)
+    told = usage(0, requests=10, cost_usd=0.5), usage(0, dimension="team", owner="search", requests=10, cost_usd=0.5)
+    tell(engine, gateway, *told, at=HOUR)
+    for at in (0.0, 1800.0):
+        write(engine, gateway, Batch(spend=(spend(at, at),)), at=after(HOUR + at))
+    found = account(engine, 0, HOUR)
+    assert [(one.told_by, one.dimension) for one in found] == [
+        ("gateway", "team"),
+        ("counters of litellm:4000", "team"),
+        ("dcgm", ""),
+    ]
+    assert [use.owner for use in found[0].parts] == ["search"]
+    assert [use.model for use in found[2].totals] == [MODEL]
+
+
+def test_a_source_that_knows_other_owners_only_is_taken_by_those(engine: Engine, source_id: int) -> None:
+    tell(engine, source_id, usage(0, dimension="user", owner="u1", requests=10), at=HOUR)
+    [found] = account(engine, 0, HOUR)
+    assert (found.dimension, [use.owner for use in found.parts]) == ("user", ["u1"])
