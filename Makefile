@@ -40,6 +40,7 @@ docs: install
 
 bench: install
 	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.collection
 	$(BIN)/python -m benchmarks.mig_planning
 	@[ -d $(RIVALS) ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(RIVALS) \
 	  vramscout==0.7.0 modelinfo-cli==1.4.4 vramcalc==0.1.2 \
