@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from collectors.errors import BadPayload, ClockSkew, CollectorError, Unauthorized, Unreachable, Unsupported
 from collectors.source import Attempt, Collector
@@ -12,6 +12,8 @@ from planner.readings import Batch, Gap
 
 MAX_CLOCK_SKEW_S = 5.0
 """More than this shows: values of two sources no longer lie beside each other."""
+LOOK_BACK = timedelta(minutes=15)
+"""How much of a source with a memory (Prometheus, Langfuse) a look reads: not the days that a first reading takes."""
 MAX_LISTED = 100
 """Kinds of gaps of one target that are told one by one; a page that says more is not read."""
 
@@ -47,6 +49,22 @@ ERROR_FIXES: Mapping[type[Exception], str] = {
 }
 
 
+class _ReadUntil(Mapping[str, datetime]):
+    """Says of every target that it was read until one moment, and names none: which there are, nobody knows yet."""
+
+    def __init__(self, until: datetime) -> None:
+        self._until = until
+
+    def __getitem__(self, target: str) -> datetime:
+        return self._until
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
 def diagnose(
     collector: Collector,
     now: datetime,
@@ -60,7 +78,7 @@ def diagnose(
     `losses` says what each of our metrics is good for. Several windows of one target are one diagnosis: the last.
     """
     last: dict[str, Attempt] = {}
-    for attempt in collector.collect(now, {}):
+    for attempt in collector.collect(now, _ReadUntil(now - LOOK_BACK)):
         last[attempt.target] = attempt
     for attempt in last.values():
         yield diagnosis_of(collector, attempt, losses=losses, remedy=remedy, error_fix=error_fix)

@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.html_parts import style_sheet
-from dashboard.views import gpus, mig_advice, overview, what_if, will_it_fit
+from dashboard.views import gpus, mig_advice, overview, sources, what_if, will_it_fit
 
 ICON = Path(__file__).with_name("icon.svg")  # a file of ours: a named icon would be fetched from a font host
 
@@ -19,6 +19,7 @@ st.navigation(
         st.Page(mig_advice.show, title="MIG advice", icon=":material/view_column:", url_path="mig_advice"),
         st.Page(what_if.show, title="What-if MIG planner", icon=":material/tune:", url_path="what_if"),
         st.Page(will_it_fit.show, title="Will it fit?", icon=":material/straighten:", url_path="will_it_fit"),
+        st.Page(sources.show, title="Sources", icon=":material/settings_input_component:", url_path="sources"),
     ],
     position="top",
 ).run()

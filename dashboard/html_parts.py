@@ -92,6 +92,12 @@ def will_it_fit_part(name: str, /, **values: object) -> str:
     return f'<div class="gf">{macro(**values)}</div>'
 
 
+def source_part(name: str, /, **values: object) -> str:
+    """One macro of `source_parts.html.j2`, rendered like those of every page."""
+    macro = getattr(environment().get_template("source_parts.html.j2").module, name)
+    return f'<div class="gf">{macro(**values)}</div>'
+
+
 def render(template: str, values: Mapping[str, object]) -> str:
     """A whole template."""
     return environment().get_template(template).render(**values)

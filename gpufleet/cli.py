@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gpufleet.agent import agent
 from gpufleet.clear_errors import clear_errors, run_app
 from gpufleet.errors import ConfigurationError, ShellError
 from gpufleet.memory_commands import memory_app
@@ -36,6 +37,7 @@ report_app = typer.Typer(help="Scheduled reports.", no_args_is_help=True)
 app.add_typer(report_app, name="report")
 app.add_typer(mig_app, name="mig")
 app.add_typer(memory_app, name="memory")
+app.command()(agent)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help=f"Configuration file; {DEFAULT_FILE} in this folder by default.")
@@ -72,12 +74,22 @@ def run(
     if demo_fleet:
         _run_demo(port)
     elif prometheus or dcgm:
-        _run_flags(prometheus, [*(dcgm or []), *(more or [])], port)
+        exporters = [*(dcgm or []), *(more or [])]
+        _run_flags(
+            "prometheus" if prometheus else "dcgm", {"url": prometheus} if prometheus else {"targets": exporters}, port
+        )
     else:
         path = _config_path(config)
         if path is None:
+            from gpufleet.looking_around import driver_is_here
+
+            if driver_is_here():
+                typer.echo(f"No {DEFAULT_FILE} in this folder: reading the GPUs of this machine.")
+                _run_flags("nvml", {}, port)
+                return
             raise ShellError(
-                f"there is nothing to read: no {DEFAULT_FILE} in this folder. Look first with `gpufleet run --demo`, "
+                f"there is nothing to read: no {DEFAULT_FILE} in this folder, and no GPU on this machine. Look first "
+                "with `gpufleet run --demo`, "
                 "or name what to read with --prometheus URL, --dcgm URL or --config FILE."
             )
         _run_config(path, load_config(path), port)
@@ -134,6 +146,65 @@ def collect(
     else:
         text_output.print_collection(document)
     if not all(target["ok"] for target in document):
+        raise typer.Exit(1)
+
+
+@app.command()
+@clear_errors
+def init(
+    file: Annotated[Path, typer.Option("--file", help="What to write.")] = Path(DEFAULT_FILE),
+    host: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="A machine to ask, beside this one; repeatable.")
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option("--kubeconfig", exists=True, dir_okay=False, help="In place of $KUBECONFIG.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over the file.")] = False,
+) -> None:
+    """Look for sources on this machine, on known ports and in the kubeconfig, and write a configuration of them."""
+    from gpufleet.initial_config import initial_config
+    from gpufleet.looking_around import look_around
+
+    if file.exists() and not force:
+        raise ShellError(f"{str(file)!r} is there already; name another with --file, or write over it with --force.")
+    found = look_around(("127.0.0.1", *(host or ())), kubeconfig=kubeconfig)
+    for one in found:
+        typer.echo(f"found {one.program}" + (f" at {one.url}" if one.url else f" {one.path}" if one.path else ""))
+    if not found:
+        raise ShellError(
+            "nothing was found on this machine and there is no kubeconfig; name machines with --host, or write the "
+            "file by hand (docs/configuration.md). To look around with a simulated fleet: gpufleet run --demo."
+        )
+    try:
+        file.write_text(initial_config(found), encoding="utf-8")
+    except OSError as error:
+        raise ShellError(f"{str(file)!r} cannot be written: {error.strerror}.") from error
+    typer.echo(f"wrote {file}; look at it, then: gpufleet doctor --config {file}")
+
+
+@app.command()
+@clear_errors
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Look at every configured source: does it answer, what does it lack, what does that cost, what to do.
+
+    The exit code is 1 if any target failed.
+    """
+    from gpufleet import doctor_output, json_output, service
+    from gpufleet.doctor import examine
+    from planner.diagnosis import Outcome
+
+    _log_to_stderr(quiet=True)
+    collectors = service.build_collectors(_required_config(config))
+    try:
+        diagnoses = examine(collectors, service.utc_now())
+    finally:
+        for collector in collectors:
+            collector.close()
+    if as_json:
+        json_output.print_json(doctor_output.doctor_document(diagnoses))
+    else:
+        doctor_output.print_diagnoses(diagnoses)
+    if any(one.outcome is Outcome.FAILED for one in diagnoses):
         raise typer.Exit(1)
 
 
@@ -218,18 +289,14 @@ def _run_demo(port: int) -> None:
     _run_config(path, loaded, port, before=(demo.simulator_part(simulator_port),))
 
 
-def _run_flags(prometheus: str | None, dcgm: list[str], port: int) -> None:
+def _run_flags(kind: str, keys: dict[str, Any], port: int) -> None:
     """Flags make a configuration too; it is handed to the background process in a file that only we can read."""
     from gpufleet import launch
     from gpufleet.config import parse_config
     from store.location import store_url
 
-    sources: dict[str, Any] = (
-        {"prometheus": [{"name": "prometheus", "url": prometheus}]}
-        if prometheus
-        else {"dcgm": [{"name": "dcgm", "targets": dcgm}]}
-    )
-    raw = {"version": 1, "store": {"url": store_url(os.environ, Path.cwd())}, "sources": sources}
+    sources = {kind: [{"name": kind, **keys}]}
+    raw: dict[str, Any] = {"version": 1, "store": {"url": store_url(os.environ, Path.cwd())}, "sources": sources}
     loaded = parse_config(raw, origin="the command line", directory=Path.cwd())
     path = launch.write_run_config(Path.cwd(), raw)
     try:

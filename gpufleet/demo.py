@@ -1,12 +1,21 @@
 """What `gpufleet run --demo` shows: a simulated cluster with a day of history, in a folder of its own."""
 
 import socket
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
 from gpufleet.launch import Part, gpufleet_command
 from sample_data.cluster import simulated_cluster
 from sample_data.demo_store import SOURCE_NAME, build_demo_store
+from sample_data.deployments import Engine
+from sample_data.kubernetes_routes import PREFIX as KUBERNETES
+from sample_data.langfuse_routes import PATH as LANGFUSE
+from sample_data.langfuse_routes import PUBLIC_KEY, SECRET_KEY
+from sample_data.litellm_routes import KEY as LITELLM_KEY
+from sample_data.litellm_routes import PATH as LITELLM
+from sample_data.serving_endpoints import has_endpoint, pod_path
+from sample_data.serving_state import serving_pods
 from store.database import open_engine
 from store.queries import last_observed_at, source_health
 from store.schema import migrate
@@ -47,11 +56,14 @@ def simulator_part(port: int) -> Part:
 
 
 def write_demo_config(folder: Path, port: int) -> Path:
-    """A configuration that scrapes the simulated cluster node by node; returns its path."""
-    targets = "".join(
-        f'  "http://127.0.0.1:{port}/nodes/{node.name}/metrics",\n' for node in simulated_cluster(NODES, SEED).nodes
-    )
-    folder.mkdir(parents=True, exist_ok=True)
+    """A configuration that reads everything that the simulated cluster speaks; returns its path."""
+    cluster, address = simulated_cluster(NODES, SEED), f"http://127.0.0.1:{port}"
+    places = serving_pods(cluster)
+    engines = [f"{address}{pod_path(one.pod)}/metrics" for one in places if has_endpoint(one)]
+    ollamas = [f"{address}{pod_path(one.pod)}" for one in places if one.deployment.engine is Engine.OLLAMA]
+    (folder / "secrets").mkdir(parents=True, exist_ok=True)
+    (folder / "secrets" / "langfuse").write_text(SECRET_KEY, encoding="ascii")
+    (folder / "secrets" / "litellm").write_text(LITELLM_KEY, encoding="ascii")
     (folder / _PORT_FILE).write_text(str(port), encoding="ascii")
     path = folder / "gpufleet.toml"
     path.write_text(
@@ -62,7 +74,26 @@ def write_demo_config(folder: Path, port: int) -> Path:
         "[[sources.dcgm]]\n"
         f'name = "{SOURCE_NAME}"\n'
         "interval_s = 30\n"
-        f"targets = [\n{targets}]\n\n"
+        f"targets = {_list(f'{address}/nodes/{node.name}/metrics' for node in cluster.nodes)}\n\n"
+        "[[sources.serving]]\n"
+        'name = "engines"\n'
+        f"targets = {_list(engines)}\n\n"
+        "[[sources.ollama]]\n"
+        'name = "ollama"\n'
+        "counted_by_gateway = true\n"
+        f"targets = {_list(ollamas)}\n\n"
+        "[[sources.kubernetes]]\n"
+        'name = "kubernetes"\n'
+        f'url = "{address}{KUBERNETES}"\n\n'
+        "[[sources.litellm]]\n"
+        'name = "gateway"\n'
+        f'url = "{address}{LITELLM}"\n'
+        'bearer_token_file = "secrets/litellm"\n\n'
+        "[[sources.langfuse]]\n"
+        'name = "traces"\n'
+        f'url = "{address}{LANGFUSE}/v3"\n'
+        f'public_key = "{PUBLIC_KEY}"\n'
+        'secret_key_file = "secrets/langfuse"\n\n'
         "[[reports]]\n"
         'name = "daily"\n'
         'cron = "0 7 * * *"\n'
@@ -70,6 +101,10 @@ def write_demo_config(folder: Path, port: int) -> Path:
         encoding="utf-8",
     )
     return path
+
+
+def _list(urls: Iterable[str]) -> str:
+    return "[\n" + "".join(f'  "{url}",\n' for url in urls) + "]"
 
 
 def fill_history(store_url: str, now: datetime, port: int) -> None:

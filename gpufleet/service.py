@@ -22,6 +22,7 @@ from collectors.runner import Outcome, run_once
 from collectors.source import Collector
 from dashboard.report import build_report, write_report
 from gpufleet.config import Config, ReportConfig
+from gpufleet.examinations import Examinations
 from store.database import open_engine
 from store.errors import StoreError
 from store.retention import prune
@@ -53,8 +54,9 @@ def collect_once(engine: Engine, collectors: tuple[Collector, ...], now: datetim
     """Every source once, side by side; what became of each attempt, in the order of the configuration."""
     if not collectors:
         return []
+    examinations = Examinations(engine)
     with ThreadPoolExecutor(max_workers=min(len(collectors), 16), thread_name_prefix="collect") as threads:
-        runs = [threads.submit(run_once, engine, collector, now) for collector in collectors]
+        runs = [threads.submit(run_once, engine, collector, now, written=examinations.look) for collector in collectors]
         return [outcome for run in runs for outcome in run.result()]
 
 
@@ -73,6 +75,7 @@ class Service:
         self._stopping = threading.Event()
         self._engine = open_store(config)
         self._collectors = build_collectors(config)
+        self._examinations = Examinations(self._engine)
         threads = max(2, len(self._collectors) + len(config.reports) + 1)
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
@@ -117,7 +120,13 @@ class Service:
     def _collect(self, collector: Collector) -> None:
         # The next interval tries again, whatever the store said: a full disk must not end the collection for good.
         try:
-            run_once(self._engine, collector, self._clock(), stopping=self._stopping.is_set)
+            run_once(
+                self._engine,
+                collector,
+                self._clock(),
+                stopping=self._stopping.is_set,
+                written=self._examinations.look,
+            )
         except StoreError as error:
             log.error("%s: nothing was written: %s", collector.source, error)
 

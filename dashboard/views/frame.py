@@ -12,6 +12,7 @@ from dashboard import data
 from dashboard.data import AdviceFigures
 from dashboard.html_parts import part
 from dashboard.overview_figures import Freshness, Overview, SourceRow
+from dashboard.source_reading import SourcesRead, read_sources
 from planner.fleet import Fleet
 from store.errors import StoreError
 from store.location import store_url
@@ -66,6 +67,17 @@ def sources() -> tuple[SourceRow, ...]:
 @st.cache_resource(show_spinner=False, max_entries=6, ttl=600)
 def _sources(url: str, version: str, moment: datetime) -> tuple[SourceRow, ...]:
     return data.sources(engine(), now())
+
+
+def source_details() -> SourcesRead:
+    """Every source with what it lacks, what that costs and what to do."""
+    store = engine()
+    return _source_details(str(store.url), data.version(store), _bucket(_SNAPSHOT_S))
+
+
+@st.cache_resource(show_spinner=False, max_entries=4, ttl=600)
+def _source_details(url: str, version: str, moment: datetime) -> SourcesRead:
+    return read_sources(engine(), now())
 
 
 def overview(window: timedelta) -> Overview:

@@ -20,7 +20,7 @@ PATIENCE_MS = 60_000  # for a machine that is busy with everything else
 expect.set_options(timeout=PATIENCE_MS)
 
 # Streamlit's front end finds out where its server lies by asking below the page's own path first.
-_PROBES = re.compile(r"/(?:gpus|mig_advice|what_if|will_it_fit)/_stcore/(?:health|host-config)$")
+_PROBES = re.compile(r"/(?:gpus|mig_advice|what_if|will_it_fit|sources)/_stcore/(?:health|host-config)$")
 
 
 @dataclass

@@ -12,7 +12,7 @@ from dashboard.report import build_report
 from dashboard.views import frame
 from tests.conftest import ROOT
 
-VIEWS = ("overview", "gpus", "mig_advice", "what_if", "will_it_fit")
+VIEWS = ("overview", "gpus", "mig_advice", "what_if", "will_it_fit", "sources")
 
 
 def shown(view: str, **query: str) -> AppTest:

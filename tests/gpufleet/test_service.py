@@ -11,8 +11,10 @@ import pytest
 
 from gpufleet.config import Config, parse_config
 from gpufleet.service import Service, run_report
+from planner.diagnosis import Outcome as Diagnosed
 from sample_data.demo_store import build_demo_store
 from store.database import open_engine
+from store.diagnoses import kept_diagnoses
 from store.queries import SourceHealth, source_health
 
 PATIENCE_S = 30.0
@@ -71,6 +73,15 @@ def test_a_source_that_fails_is_tried_again_and_again_beside_the_others(service:
     health = health_when(tmp_path, lambda seen: len(seen) == 2 and all(one.consecutive_failures >= 2 for one in seen))
     assert sorted(one.source for one in health) == ["east", "west"]
     assert all(one.consecutive_failures >= 2 and not one.is_ok for one in health)
+
+
+def test_every_target_is_diagnosed_with_its_first_attempt(service: Service, tmp_path: Path) -> None:
+    health_when(tmp_path, lambda seen: len(seen) == 2 and all(one.consecutive_failures >= 2 for one in seen))
+    engine = open_engine(f"sqlite:///{tmp_path}/gpufleet.db", read_only=True)
+    found = kept_diagnoses(engine).diagnoses
+    engine.dispose()
+    assert [(one.source, one.outcome) for one in found] == [("east", Diagnosed.FAILED), ("west", Diagnosed.FAILED)]
+    assert all("curl -sv URL" in (one.findings[-1].fix or "") for one in found)
 
 
 def test_a_report_is_written_where_the_configuration_says(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class Book:
         self.engine = engine
         self.facts: list[ServingFact] = []
         self._begin = datetime.now(UTC) - timedelta(hours=2)
-        self._collector = ServingScraper(ServingConfig(name="vllm", url=server.url, interval_s=1))
+        self._collector = ServingScraper(ServingConfig(name="vllm", url=server.url))
 
     def close(self) -> None:
         self._collector.close()

@@ -14,7 +14,7 @@ CONTEXT_TOKENS = 1024
 
 
 def write(folder: str) -> None:
-    """Put weights, configuration and tokenizer into a folder."""
+    """Put weights, configuration and tokenizer into a folder, and say how many parameters there are."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
@@ -39,7 +39,7 @@ def write(folder: str) -> None:
     )
     model = LlamaForCausalLM(shape)
     model.save_pretrained(folder)
-    print(sum(weights.numel() for weights in model.parameters()))
+    sys.stdout.write(f"{sum(weights.numel() for weights in model.parameters())}\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,6 +86,12 @@ def write_model(python: Path, folder: Path) -> int:
     return int(written.stdout.split()[-1])
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @dataclass(slots=True)
 class VllmServer:
     """One address at which a vLLM is started and ended, any number of times."""
@@ -92,7 +99,7 @@ class VllmServer:
     python: Path
     model: Path
     log: Path
-    port: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=_free_port)
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -131,26 +138,22 @@ class VllmServer:
         if process is None:
             return
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(60)
-        except subprocess.TimeoutExpired:
-            pass
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
 
-    def complete(self, words: int, tokens: int) -> Answered:
+    def complete(self, client: httpx.Client, phrases: int, tokens: int) -> Answered:
         """Send one request and wait for its answer; exactly so many tokens are generated."""
         body = {
             "model": MODEL,
-            "prompt": " ".join(["the quick brown fox"] * words),
+            "prompt": " ".join(["the quick brown fox"] * phrases),
             "max_tokens": tokens,
             "ignore_eos": True,
             "temperature": 1.0,
         }
-        answer = httpx.post(f"{self.url}/v1/completions", json=body, timeout=_PATIENCE_S)
+        answer = client.post(f"{self.url}/v1/completions", json=body)
         answer.raise_for_status()
         usage = answer.json()["usage"]
         return Answered(1, usage["prompt_tokens"], usage["completion_tokens"])
@@ -169,9 +172,11 @@ class Load:
 
     def __init__(self, server: VllmServer, requests: int, *, tokens: int) -> None:
         self._pool = ThreadPoolExecutor(requests)
+        self._client = httpx.Client(timeout=_PATIENCE_S, limits=httpx.Limits(max_connections=requests))
         # Prompts and answers of different lengths: no count can be right by a multiple of another.
         self._sent: list[Future[Answered]] = [
-            self._pool.submit(server.complete, 5 + number, tokens + 3 * number) for number in range(requests)
+            self._pool.submit(server.complete, self._client, 5 + number, tokens + 3 * number)
+            for number in range(requests)
         ]
 
     @property
@@ -180,15 +185,8 @@ class Load:
 
     def answered(self) -> Answered:
         """What all of them were told; raises what went wrong with one."""
-        with self._pool:
+        with self._client, self._pool:
             return sum((one.result() for one in self._sent), Answered(0, 0, 0))
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _environment() -> dict[str, str]:
