@@ -33,7 +33,6 @@ MAX_SERIES = 50_000
 Key = tuple[str, str, str, str, str]
 """Model, provider, dimension, owner, quantity: what readings are kept under."""
 
-
 NOBODY_ASKED = "nobody has asked this gateway for a model since its start"
 
 
@@ -103,9 +102,7 @@ def read_metrics(
             )
         )
     if not counted:
-        gaps.append(
-            Gap(subject=gateway, metric=None, reason="nobody has asked this gateway for a model since its start")
-        )
+        gaps.append(Gap(subject=gateway, metric=None, reason=NOBODY_ASKED))
     return Batch(
         spend=tuple(
             CumulativeSpend(

@@ -11,7 +11,7 @@ from sample_data.deployments import Engine
 from sample_data.faults import FaultKind, Faults
 from sample_data.ollama_routes import ollama_paths, routes
 from sample_data.serving_state import serving_pods, serving_state
-from tests.sample_data.asked import ask, app_of
+from tests.sample_data.asked import app_of, ask
 
 CLUSTER = simulated_cluster(6)
 MONDAY = datetime(2026, 11, 16, 9, 0, tzinfo=UTC)
