@@ -4,6 +4,9 @@ It is installed for this (3.5 GB) and removed afterwards; `GPUFLEET_TEST_VLLM_VE
 for the next time. One server answers a first load that is scraped to its end, a second that nobody scrapes before the
 server is ended, and, started anew at the same address, a third that is longer than the first: no count falls over the
 restart, only their beginnings tell of it.
+
+Seen of vLLM 0.32.0 on two cores: 2 to 4 minutes beside the installation, 77 and 87 preemptions among 64 requests, the
+cache full, 36 requests waiting at most; tokens of requests that were preempted are counted once.
 """
 
 import os

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,7 +185,7 @@ class Load:
 
     def answered(self) -> Answered:
         """What all of them were told; raises what went wrong with one."""
-        with self._client, self._pool:
+        with closing(self._client), self._pool:
             return sum((one.result() for one in self._sent), Answered(0, 0, 0))
 
 
