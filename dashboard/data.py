@@ -6,18 +6,20 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
-from dashboard import gpu_figures, overview_figures
+from dashboard import chain_figures, gpu_figures, overview_figures
+from dashboard.chain_figures import GpuChains
 from dashboard.charts import HeatMap, Line
+from dashboard.data_age import DataAge
 from dashboard.formatting import duration
 from dashboard.gpu_figures import GpuDetail, GpuRow
-from dashboard.overview_figures import DataAge, Freshness, Overview, SourceRow
+from dashboard.overview_figures import Freshness, Overview, SourceRow
 from planner.advice import Advice, advise
 from planner.fleet import Fleet
 from planner.readings import Subject
 from store import queries
 from store.database import open_engine
 from store.errors import StoreCorrupt, StoreError, StoreMissing, StoreOutdated
-from store.fleet_snapshot import take_snapshot
+from store.fleet_snapshot import JoinedFleet, take_joined, take_snapshot
 
 HISTORY_POINTS = 400  # per line: about one per two pixels of a chart that is half a page wide
 HEAT_MAP_POINTS = 120
@@ -118,6 +120,11 @@ def snapshot(engine: Engine, now: datetime, window: timedelta) -> Fleet:
     return take_snapshot(engine, now, window=window)
 
 
+def joined(engine: Engine, now: datetime, window: timedelta) -> JoinedFleet:
+    """The same with the join behind it: who is on each device, and what is put down to none."""
+    return take_joined(engine, now, window=window)
+
+
 def sources(engine: Engine, now: datetime) -> tuple[SourceRow, ...]:
     """Health of every target, with the reasons of its open gaps."""
     reasons: dict[tuple[str, str, str], dict[str, None]] = {}
@@ -163,9 +170,9 @@ def freshness(engine: Engine, sources: Sequence[SourceRow], now: datetime) -> Fr
     )
 
 
-def overview(fleet: Fleet, sources: Sequence[SourceRow], freshness: Freshness, window: timedelta) -> Overview:
+def overview(fleet: JoinedFleet, sources: Sequence[SourceRow], freshness: Freshness, window: timedelta) -> Overview:
     """Everything the overview and the report show of one snapshot."""
-    return overview_figures.overview(fleet, sources, freshness, window)
+    return overview_figures.overview(fleet.fleet, sources, freshness, window, fleet.clusters)
 
 
 def advice(engine: Engine, now: datetime, window: timedelta) -> AdviceFigures:
@@ -191,6 +198,11 @@ def gpu_detail(engine: Engine, fleet: Fleet, uuid: str) -> GpuDetail | None:
     cluster = next((node.cluster for node in fleet.nodes for gpu in node.gpus if gpu.uuid == uuid), None)
     gaps = ((gap.subject, gap.metric, gap.reason) for gap in queries.open_gaps(engine) if gap.cluster == cluster)
     return gpu_figures.gpu_detail(fleet, uuid, gaps)
+
+
+def gpu_chains(fleet: JoinedFleet, uuid: str) -> GpuChains | None:
+    """Who is behind each device of one GPU, link by link."""
+    return chain_figures.gpu_chains(fleet, uuid)
 
 
 _ENGINES = ("sm_active_ratio", "gr_engine_active_ratio", "gpu_busy_ratio", "tensor_active_ratio", "dram_active_ratio")

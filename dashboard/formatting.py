@@ -3,12 +3,17 @@
 Absent is "–", never 0: every function takes None and says so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from planner.fleet import DeviceEngine
+from planner.links import Certainty, weakest
 from planner.units import GIB, MIB
 
 ABSENT = "–"
+
+CERTAINTY_MARKS = {Certainty.LIKELY: "~", Certainty.GUESSED: "?"}
+"""What stands behind a name that is not certain where there is no room for the word."""
 
 _MINUTE_S = 60
 _HOUR_S = 3600
@@ -64,6 +69,37 @@ def number(value: float | None) -> str:
     if value is None:
         return ABSENT
     return f"{value:,.1f}".removesuffix(".0")
+
+
+def tokens_per_s_text(value: float | None) -> str:
+    """`1,129`; below ten with one digit, so that a trickle is not shown as nothing."""
+    if value is None:
+        return ABSENT
+    if 0 < value < 0.05:
+        return "<0.1"
+    return f"{value:,.0f}" if value == 0 or value >= 9.95 else f"{value:.1f}"
+
+
+def share_of_count(value: float | None) -> str:
+    """`2,193,983`: a part of a count, which the split alone gave its fraction; below ten with one digit."""
+    return tokens_per_s_text(value)
+
+
+def usd(value: float | None) -> str:
+    """`$8.05`; below a cent as such, so that a little is not shown as nothing."""
+    if value is None:
+        return ABSENT
+    return "<$0.01" if 0 < value < 0.005 else f"${value:,.2f}"
+
+
+def served_text(engines: Sequence[DeviceEngine]) -> str:
+    """The models on a device with the mark of the weakest link; an engine without any is named with that."""
+    if not engines:
+        return ABSENT
+    names = dict.fromkeys(model for engine in engines for model in engine.models)
+    idle = dict.fromkeys(f"{engine.engine.value}, no model loaded" for engine in engines if not engine.models)
+    mark = CERTAINTY_MARKS.get(weakest(engine.certainty for engine in engines), "")
+    return f"{', '.join([*names, *idle])} {mark}".rstrip()
 
 
 def gpu_hours(gpu_s: float | None) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from dashboard import gpu_tokens
+from dashboard.formatting import served_text
 from dashboard.mig_drawing import LayoutDrawing, draw_gpu, pods_text
 from planner.current_layout import current_layout
 from planner.fleet import Device, DeviceState, Fleet, Gpu, Observation
@@ -56,6 +58,9 @@ class GpuRow:
     instances: int
     observed_at: datetime | None
     xid_code: float | None
+    models: str  # with the mark of how sure it is that they are on it; "" where no engine is known
+    tokens_per_s: float | None
+    no_rate: str | None  # why there are no tokens per second although an engine is on it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +165,9 @@ def _row(gpu: Gpu, cluster: str) -> GpuRow:
         instances=len(gpu.instances),
         observed_at=newest_observation(gpu),
         xid_code=_xid(gpu),
+        models=served_text(engines) if (engines := gpu_tokens.engines(gpu)) else "",
+        tokens_per_s=gpu_tokens.tokens_per_s(gpu),
+        no_rate=gpu_tokens.no_rate(gpu),
     )
 
 

@@ -5,8 +5,8 @@ from datetime import datetime
 
 import pandas as pd
 
+from dashboard.data_age import DataAge, span_of
 from dashboard.gpu_figures import GpuRow
-from dashboard.overview_figures import DataAge, span_of
 from dashboard.palette import STATES
 from planner.units import GIB
 
@@ -54,16 +54,19 @@ def gpu_frame(rows: Sequence[GpuRow], now: datetime) -> pd.DataFrame:
         "Activity": [None if row.activity is None else row.activity.ratio * 100 for row in rows],
         "Memory": [_share(row.memory_used_bytes, row.memory_total_bytes) for row in rows],
         "Memory GiB": [None if row.memory_used_bytes is None else row.memory_used_bytes / GIB for row in rows],
+        "Model": [row.models or None for row in rows],
+        "Tokens/s": [row.tokens_per_s for row in rows],
         "Power W": [row.power_watts for row in rows],
         "°C": [row.temperature_celsius for row in rows],
         "Xid": [row.xid_code for row in rows],
         "Instances": [row.instances for row in rows],
         "Age s": [None if row.observed_at is None else (now - row.observed_at).total_seconds() for row in rows],
         "Pods": [row.pods or None for row in rows],
+        "Why no tokens/s": [row.no_rate for row in rows],
         "UUID": [row.uuid for row in rows],
     }
     frame = pd.DataFrame(columns)
-    numbers = ["#", "Activity", "Memory", "Memory GiB", "Power W", "°C", "Xid", "Instances", "Age s"]
+    numbers = ["#", "Activity", "Memory", "Memory GiB", "Tokens/s", "Power W", "°C", "Xid", "Instances", "Age s"]
     return frame.astype(dict.fromkeys(numbers, "Float64"))
 
 

@@ -38,6 +38,9 @@ def environment() -> Environment:
         coded=coded,
         metric_label=formatting.metric_label,
         pods_text=pods_text,
+        tokens_per_s_text=formatting.tokens_per_s_text,
+        share_of_count=formatting.share_of_count,
+        usd=formatting.usd,
     )
     env.globals.update(ABSENT=formatting.ABSENT, STATES=STATES, age=formatting.age, clock=formatting.clock)
     env.globals.update(metric_value=formatting.metric_value)

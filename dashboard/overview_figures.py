@@ -1,26 +1,21 @@
 """The numbers of the overview and of the report, from one fleet snapshot and the health of its sources."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dashboard import formatting
+from dashboard.data_age import DataAge, span_of
+from dashboard.token_figures import TokenFlow, token_flow
 from planner import efficiency
 from planner.efficiency import BusyDevice, Funnel, StateCount, WastefulDevice
 from planner.fleet import Fleet
+from store.join import JoinedCluster
 from store.queries import SourceHealth
 
 LISTED_DEVICES = 8
 LISTED_SOURCES = 12
 ROUNDING_GPUS = 1e-6  # what adding sevenths may leave
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataAge:
-    """When the oldest and the newest of the readings behind a figure were observed."""
-
-    newest: datetime
-    oldest: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +70,18 @@ class Overview:
     busiest: tuple[BusyDevice, ...]
     wasteful: tuple[WastefulDevice, ...]
     nothing_wasteful: str  # what an empty list of waste means
+    tokens: TokenFlow | None  # None where no engine is read
     sources: tuple[SourceRow, ...]
     sources_more: int
 
 
-def overview(fleet: Fleet, sources: Sequence[SourceRow], freshness: Freshness, window: timedelta) -> Overview:
+def overview(
+    fleet: Fleet,
+    sources: Sequence[SourceRow],
+    freshness: Freshness,
+    window: timedelta,
+    clusters: Sequence[JoinedCluster] = (),
+) -> Overview:
     """The overview of one snapshot; troubled sources come first and healthy ones are cut at a screenful."""
     funnel = efficiency.funnel(fleet)
     ordered = sorted(sources, key=lambda row: row.is_fresh)
@@ -96,6 +98,7 @@ def overview(fleet: Fleet, sources: Sequence[SourceRow], freshness: Freshness, w
         busiest=tuple(efficiency.busiest(fleet, LISTED_DEVICES)),
         wasteful=tuple(efficiency.most_wasteful(fleet, LISTED_DEVICES)),
         nothing_wasteful=nothing_wasteful(funnel, window),
+        tokens=token_flow(clusters),
         sources=tuple(ordered[:LISTED_SOURCES]),
         sources_more=max(0, len(ordered) - LISTED_SOURCES),
     )
@@ -115,12 +118,6 @@ def nothing_wasteful(funnel: Funnel, window: timedelta) -> str:
 def data_age(fleet: Fleet) -> DataAge | None:
     """The span from the oldest to the newest among each device's newest reading."""
     return span_of(max((o.observed_at for o in device.metrics.values()), default=None) for device in fleet.devices())
-
-
-def span_of(moments: Iterable[datetime | None]) -> DataAge | None:
-    """From the oldest to the newest of the moments that are known; None when none is."""
-    known = [moment for moment in moments if moment is not None]
-    return DataAge(newest=max(known), oldest=min(known)) if known else None
 
 
 _ALL_UNKNOWN = "no device can be judged: all are unknown"

@@ -47,7 +47,7 @@ class Report:
 def build_report(engine: Engine, now: datetime, name: str) -> Report:
     """The report of this moment; nothing is written. Raises StoreError."""
     rows = data.sources(engine, now)
-    fleet = data.snapshot(engine, now, OVERVIEW_WINDOW)
+    fleet = data.joined(engine, now, OVERVIEW_WINDOW)
     overview = data.overview(fleet, rows, data.freshness(engine, rows, now), OVERVIEW_WINDOW)
     figures = data.advice(engine, now, ADVICE_WINDOW)
     advice = figures.advice

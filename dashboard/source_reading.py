@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Engine
 
 from dashboard.data import overdue_after_s
-from dashboard.source_figures import SourceFigures, source_figures, target_figures
+from dashboard.source_figures import SourceFigures, source_figures
+from dashboard.target_figures import target_figures
 from store import queries
 from store.attempt_history import AttemptCount, TargetKey, attempt_history
 from store.diagnoses import kept_diagnoses

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from planner.fleet import Device
 from planner.metrics import METRICS, Level
+from planner.token_rates import why_no_rate
 
 if TYPE_CHECKING:  # the types alone would load the tables and the solver
     from collectors.runner import Outcome
     from planner.advice import Advice, Assignment, BoardAdvice, ProposedLayout
-    from planner.fleet import Fleet, Gpu, GpuInstance, Observation, Pod
+    from planner.fleet import DeviceEngine, Fleet, Gpu, GpuInstance, Observation, Pod
 
 
 def print_json(document: Any) -> None:
@@ -145,11 +147,12 @@ def _gpu(gpu: Gpu) -> dict[str, Any]:
         "metrics": _metrics(gpu.metrics, {Level.GPU, Level.DEVICE}),
         "observed_at": _newest(gpu.metrics),
         "pods": [_pod(pod) for pod in gpu.pods],
-        "instances": [_instance(instance) for instance in gpu.instances],
+        **_work(Device(gpu=gpu, instance=None)),
+        "instances": [_instance(instance, gpu) for instance in gpu.instances],
     }
 
 
-def _instance(instance: GpuInstance) -> dict[str, Any]:
+def _instance(instance: GpuInstance, gpu: Gpu) -> dict[str, Any]:
     used = instance.metrics.get("memory_used_bytes")
     return {
         "gi_id": instance.gi_id,
@@ -161,6 +164,31 @@ def _instance(instance: GpuInstance) -> dict[str, Any]:
         "metrics": _metrics(instance.metrics, {Level.DEVICE}),
         "observed_at": _newest(instance.metrics),
         "pods": [_pod(pod) for pod in instance.pods],
+        **_work(Device(gpu=gpu, instance=instance)),
+    }
+
+
+def _work(device: Device) -> dict[str, Any]:
+    """Whose work is on the device; of a GPU that is cut, what is on the whole of it."""
+    return {
+        "tokens_per_s": device.tokens_per_s,
+        "engines": [_engine(engine) for engine in device.engines],
+        "not_attributable": device.not_attributable,
+    }
+
+
+def _engine(engine: DeviceEngine) -> dict[str, Any]:
+    return {
+        "endpoint": engine.endpoint,
+        "engine": engine.engine.value,
+        "model": engine.models[0] if len(engine.models) == 1 else None,
+        "models": list(engine.models),
+        "model_loaded": engine.is_loaded,
+        "pod": engine.pod,
+        "tokens_per_s": engine.device_tokens_per_s,
+        "tokens_reason": why_no_rate(engine) or engine.split,
+        "certainty": engine.certainty.value,
+        "reason": " ".join(engine.links),
     }
 
 

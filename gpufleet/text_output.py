@@ -11,7 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dashboard.formatting import ABSENT, age, bytes_text, number, percent
+from dashboard.formatting import (
+    ABSENT,
+    CERTAINTY_MARKS,
+    age,
+    bytes_text,
+    number,
+    percent,
+    served_text,
+    tokens_per_s_text,
+)
 
 if TYPE_CHECKING:  # the types alone would load the solver
     from datetime import datetime
@@ -32,7 +41,7 @@ def print_fleet(fleet: Fleet) -> None:
         console.print("No GPU has been seen yet. Is a collector running? `gpufleet collect --once` tries every source.")
         return
     console.print(f"Fleet at {fleet.taken_at:%Y-%m-%d %H:%M:%S} UTC")
-    table = new_table("Device", "Board", "State", "Active", "Memory", "Age", "Pods")
+    table = new_table("Device", "Board", "State", "Active", "Memory", "Age", "Model", "Tokens/s", "Pods")
     for device in fleet.devices():
         table.add_row(
             literal(device.name),
@@ -41,9 +50,15 @@ def print_fleet(fleet: Fleet) -> None:
             _activity(device),
             _memory(device),
             age(_newest(device), fleet.taken_at),
+            literal(served_text(device.engines)),
+            tokens_per_s_text(device.tokens_per_s),
             literal(_pods(device.pods)),
         )
     console.print(table)
+    marks = {device.certainty for device in fleet.devices()} & CERTAINTY_MARKS.keys()
+    if marks:
+        listed = ", ".join(f"{mark} {one.value}" for one, mark in CERTAINTY_MARKS.items() if one in marks)
+        console.print(f"How sure it is that the model is on the device: {listed}; without a mark certain.")
 
 
 def print_advice(advice: Advice) -> None:

@@ -15,6 +15,7 @@ from dashboard.overview_figures import Freshness, Overview, SourceRow
 from dashboard.source_reading import SourcesRead, read_sources
 from planner.fleet import Fleet
 from store.errors import StoreError
+from store.fleet_snapshot import JoinedFleet
 from store.location import store_url
 
 REFRESH_S = 15
@@ -48,14 +49,19 @@ def _engine(url: str) -> Engine:
 
 
 def fleet(window: timedelta) -> Fleet:
-    """The newest snapshot, computed once for all sessions: it is frozen, so it is shared as it is."""
+    """The newest snapshot."""
+    return joined(window).fleet
+
+
+def joined(window: timedelta) -> JoinedFleet:
+    """The same with the join behind it, computed once for all sessions: it is frozen, so it is shared as it is."""
     store = engine()
-    return _fleet(str(store.url), data.version(store), _bucket(_SNAPSHOT_S), window)
+    return _joined(str(store.url), data.version(store), _bucket(_SNAPSHOT_S), window)
 
 
 @st.cache_resource(show_spinner=False, max_entries=6, ttl=600)
-def _fleet(url: str, version: str, moment: datetime, window: timedelta) -> Fleet:
-    return data.snapshot(engine(), now(), window)
+def _joined(url: str, version: str, moment: datetime, window: timedelta) -> JoinedFleet:
+    return data.joined(engine(), now(), window)
 
 
 def sources() -> tuple[SourceRow, ...]:
@@ -82,7 +88,7 @@ def _source_details(url: str, version: str, moment: datetime) -> SourcesRead:
 
 def overview(window: timedelta) -> Overview:
     """What the overview shows of the newest snapshot."""
-    return data.overview(fleet(window), sources(), freshness(), window)
+    return data.overview(joined(window), sources(), freshness(), window)
 
 
 def freshness() -> Freshness:

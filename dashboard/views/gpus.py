@@ -30,6 +30,17 @@ _COLUMNS = {
         format="%.0f%%", min_value=0, max_value=100, color="gray", help="Occupied, which is no evidence of need."
     ),
     "Memory GiB": _COLUMN.NumberColumn(format="%.1f"),
+    "Model": _COLUMN.TextColumn(
+        width="medium",
+        help="What its serving engines offer. ~ it is likely that they are on this GPU, ? it is a guess, no mark: "
+        "certain.",
+    ),
+    "Tokens/s": _COLUMN.NumberColumn(
+        format="localized",
+        step=1,
+        help="Prompt and generated tokens that are put down to this GPU. Empty where no engine is known, and where one "
+        "of them cannot tell: the last column says why.",
+    ),
     "Power W": _COLUMN.NumberColumn(format="%.0f"),
     "°C": _COLUMN.NumberColumn(format="%.0f"),
     "Xid": _COLUMN.NumberColumn(format="%d", help="Last Xid error; sticky until the driver is reloaded."),
@@ -37,6 +48,7 @@ _COLUMNS = {
         format="localized", step=1, help="Seconds since the newest reading of this GPU was observed."
     ),
     "Pods": _COLUMN.TextColumn(width="large"),
+    "Why no tokens/s": _COLUMN.TextColumn(width="large"),
 }
 
 
@@ -125,6 +137,9 @@ def _detail(uuid: str) -> None:
     with st.container(key=frame.measured_key("detail")):
         st.html(part("gpu_head", detail=detail, now=frame.now()))
         st.html(part("gpu_layout", detail=detail, now=frame.now()))
+        chains = data.gpu_chains(frame.joined(WINDOW), uuid)
+        if chains is not None:
+            st.html(part("gpu_chains", chains=chains, window_s=WINDOW.total_seconds()))
 
 
 def _values(uuid: str, title: str) -> None:

@@ -3,9 +3,9 @@
 import streamlit as st
 
 from dashboard import csv_tables
+from dashboard.data_age import DataAge
 from dashboard.html_parts import part
 from dashboard.mig_drawing import draw_current, draw_proposed, workload_tones
-from dashboard.overview_figures import DataAge
 from dashboard.views import frame
 from planner.advice import BoardAdvice
 

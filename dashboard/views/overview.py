@@ -22,6 +22,7 @@ def _live() -> None:
             left, right = st.columns(2, gap="small")
             left.html(part("funnel", overview=figures, now=now))
             right.html(part("states", overview=figures, now=now))
+            st.html(part("tokens", overview=figures, now=now))
             with st.container(key="stacked-lists"):
                 left, right = st.columns(2, gap="small")
                 left.html(part("wasteful", overview=figures, now=now, link=True))

@@ -7,13 +7,12 @@ import streamlit as st
 from dashboard.html_parts import part, source_part
 from dashboard.source_figures import (
     SourceFigures,
-    TargetFigures,
-    TargetState,
     in_states,
     state_counts,
     summed,
 )
 from dashboard.source_reading import read_strips
+from dashboard.target_figures import TargetFigures, TargetState
 from dashboard.views import frame
 from store.attempt_history import AttemptCount, TargetKey
 

@@ -6,17 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dashboard.source_figures import (
-    DECIDES_NOTHING,
-    NOT_DIAGNOSED,
     Fix,
     SourceFigures,
-    TargetState,
     in_states,
     source_figures,
     state_counts,
     summed,
-    target_figures,
 )
+from dashboard.target_figures import DECIDES_NOTHING, NOT_DIAGNOSED, TargetState, target_figures
 from planner.diagnosis import Check, Diagnosis, Finding, Outcome, joined_fixes
 from store.attempt_history import AttemptCount
 from store.queries import OpenGap, SourceHealth

@@ -1,13 +1,18 @@
 """What the commands print for people; whatever a cluster calls its things is shown and not obeyed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from gpufleet.text_output import literal, print_advice, print_collection, print_fleet
 from planner.advice import Advice, NotAdvised
+from planner.attribution import attribute
 from planner.fleet import DeviceState, Fleet, Gpu, Node, Observation, Pod, Verdict
+from planner.links import Certainty
 from planner.units import GpuUuid, NodeName
+from tests.planner.joins import device, facts, server, traffic
+from tests.planner.joins import gpu as gpu_subject
 
 NOW = datetime(2026, 11, 19, 12, tzinfo=UTC)
 HOSTILE = "\x1b[31m[bold]pod[/bold]\r\n\u202eevil"
@@ -49,7 +54,28 @@ def test_a_replaced_character_is_seen() -> None:
 def test_a_device_is_one_line_with_what_is_known_and_a_dash_for_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
     print_fleet(fleet(pod="chat-0"))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "chat-0" in line]
-    assert line.split() == ["a/0", "NVIDIA", "Something", "New", "serving", "42%", "–", "0", "s", "ml/chat-0"]
+    known = ["a/0", "NVIDIA", "Something", "New", "serving", "42%", "–", "0", "s"]
+    assert line.split() == [*known, "–", "–", "ml/chat-0"]
+
+
+@pytest.mark.parametrize(
+    ("certainty", "mark", "legend"),
+    [(Certainty.CERTAIN, "", ""), (Certainty.LIKELY, "~", "~ likely"), (Certainty.GUESSED, "?", "? guessed")],
+)
+def test_the_model_and_its_tokens_stand_in_the_line_with_how_sure_they_are(
+    capsys: pytest.CaptureFixture[str], certainty: Certainty, mark: str, legend: str
+) -> None:
+    told = facts(device(0, "a"), servers=[server("e:1", traffic(HOSTILE, tokens=7200), pod="a", models=[HOSTILE])])
+    [engine] = attribute(told).devices[gpu_subject(0)].engines
+    [node] = fleet(pod="chat-0").nodes
+    gpu = replace(node.gpus[0], engines=(replace(engine, certainty=certainty),))
+    print_fleet(Fleet(taken_at=NOW, nodes=(replace(node, gpus=(gpu,)),)))
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if "chat-0" in line]
+    assert line.split()[-3:] == [*([mark] if mark else [line.split()[-3]]), "2.0", "ml/chat-0"]
+    assert "[bold]pod[/bold]" in line
+    assert not set(printed) & {"\x1b", "\r", "\u202e"}
+    assert (legend in printed) if legend else ("How sure" not in printed)
 
 
 def test_an_empty_fleet_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,225 @@
+"""Who is behind a device: the chain from it to pod, engine, model and team, each link with what it rests on."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from planner.attribution import ServerWork
+from planner.cost_attribution import CostAttribution, UsePart
+from planner.device_links import spelled_device, spelled_pod
+from planner.fleet import Device, DeviceEngine, Gpu
+from planner.join_facts import DeviceFacts
+from planner.links import Certainty, Conflict, Link
+from planner.readings import Subject
+from planner.token_rates import why_no_device_rate, why_no_rate
+from store.fleet_snapshot import JoinedFleet
+from store.join import JoinedCluster
+
+NO_OWNER = "all together, no owner is told"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One link of a chain: what it leads to and what it rests on; without a certainty it leads nowhere."""
+
+    hop: str
+    target: str
+    rests_on: str
+    certainty: Certainty | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeamUse:
+    """What an account of use puts down to this device for one owner, over the window; None is not told."""
+
+    owner: str
+    model: str  # as the gateway names it
+    requests: float | None
+    tokens: float | None
+    cost_usd: float | None
+    certainty: Certainty
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineChain:
+    """One engine on the device: the steps to its models, and who used them."""
+
+    engine: DeviceEngine
+    steps: tuple[Step, ...]
+    tokens_per_s: float | None
+    no_rate: str | None
+    uses: tuple[TeamUse, ...]
+    no_uses: str | None  # why no team is told, as a sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceChain:
+    """All chains of one device, and what contradicts itself in them.
+
+    `pods` are steps to pods that no engine of `engines` is in.
+    """
+
+    title: str
+    tokens_per_s: float | None
+    no_rate: str | None
+    not_attributable: str | None
+    pods: tuple[Step, ...]
+    engines: tuple[EngineChain, ...]
+    conflicts: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known to be on it."""
+        return not (self.pods or self.engines or self.conflicts or self.not_attributable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuChains:
+    """The chains of every device of one GPU; `told_by` is the source of use and cost, `owners` what it calls them."""
+
+    devices: tuple[DeviceChain, ...]
+    told_by: str | None
+    owners: str
+
+    @property
+    def shown(self) -> tuple[DeviceChain, ...]:
+        """Devices on which something is."""
+        return tuple(one for one in self.devices if not one.is_empty)
+
+    @property
+    def empty_titles(self) -> tuple[str, ...]:
+        """Devices on which nothing is known to be."""
+        return tuple(one.title for one in self.devices if one.is_empty)
+
+
+def gpu_chains(joined: JoinedFleet, uuid: str) -> GpuChains | None:
+    """The chains of one GPU; None where the fleet does not have it."""
+    found = next(((node.cluster, gpu) for node in joined.fleet.nodes for gpu in node.gpus if gpu.uuid == uuid), None)
+    if found is None:
+        return None
+    cluster, gpu = found
+    known = next((one for one in joined.clusters if one.cluster == cluster), None)
+    costs = None if known is None else known.costs
+    return GpuChains(
+        devices=tuple(_device_chain(device, known) for device in _devices(gpu)),
+        told_by=None if costs is None else costs.told_by,
+        owners="" if costs is None else costs.dimension,
+    )
+
+
+def _devices(gpu: Gpu) -> Iterable[Device]:
+    return [Device(gpu=gpu, instance=one) for one in gpu.instances] or [Device(gpu=gpu, instance=None)]
+
+
+def _device_chain(device: Device, known: JoinedCluster | None) -> DeviceChain:
+    instance = device.instance
+    subject = Subject(gpu_uuid=device.gpu.uuid, gi_id=None if instance is None else instance.gi_id)
+    title = "Whole GPU" if instance is None else f"{instance.profile}#{instance.gi_id}"
+    work = None if known is None else known.work.devices.get(subject)
+    pods = {} if work is None else work.pods
+    engines = () if known is None else tuple(_engine_chain(one, subject, known) for one in device.engines)
+    in_chains = {engine.engine.pod for engine in engines}
+    return DeviceChain(
+        title=title,
+        tokens_per_s=device.tokens_per_s,
+        no_rate=why_no_device_rate(device),
+        not_attributable=device.not_attributable,
+        pods=tuple(
+            _step("Pod", spelled_pod(name), link)
+            for name, link in sorted(pods.items())
+            if spelled_pod(name) not in in_chains
+        ),
+        engines=engines,
+        conflicts=() if known is None else _conflicts(device, subject, known, {spelled_pod(name) for name in pods}),
+    )
+
+
+def _step(hop: str, target: str, link: Link) -> Step:
+    but = "; something else says otherwise" if link.is_contradicted else ""
+    return Step(hop=hop, target=target, rests_on=f"{link.reason.value}{but}", certainty=link.certainty)
+
+
+def _engine_chain(engine: DeviceEngine, subject: Subject, known: JoinedCluster) -> EngineChain:
+    server = next(one for one in known.work.servers if one.server.fact.endpoint == engine.endpoint)
+    uses, no_uses, names = _uses(engine, subject, known.costs)
+    return EngineChain(
+        engine=engine,
+        steps=(*_way(engine, server, subject), _model_step(engine), *names),
+        tokens_per_s=engine.device_tokens_per_s,
+        no_rate=None if engine.device_tokens_per_s is not None else server.unattributed or why_no_rate(engine),
+        uses=uses,
+        no_uses=no_uses,
+    )
+
+
+def _way(engine: DeviceEngine, server: ServerWork, subject: Subject) -> tuple[Step, ...]:
+    """From the device to the engine, through its pod where the chain goes that way."""
+    chain = server.devices.chains[subject]
+    spelled = f"{engine.engine.value}{f' {engine.version}' if engine.version else ''} at {engine.endpoint}"
+    if len(chain) == 1:
+        return (_step("Engine", spelled, chain[0]),)
+    return (_step("Pod", chain[0].target, chain[0]), _step("Engine", spelled, chain[1]))
+
+
+def _model_step(engine: DeviceEngine) -> Step:
+    if not engine.models:
+        return Step(hop="Model", target="none", rests_on="the engine says that no model is loaded", certainty=None)
+    rests_on = "the engine names it" if engine.is_loaded is not False else "the engine offers it, and sleeps"
+    return Step(hop="Model", target=", ".join(engine.models), rests_on=rests_on, certainty=Certainty.CERTAIN)
+
+
+def _uses(
+    engine: DeviceEngine, subject: Subject, costs: CostAttribution | None
+) -> tuple[tuple[TeamUse, ...], str | None, tuple[Step, ...]]:
+    """Who used its models, else why nobody is told, and the steps to the gateway's names of them."""
+    if costs is None or costs.told_by is None:
+        return (), "No source tells who used its models.", ()
+    links = [link for link in costs.links if link.target in engine.models]
+    names = tuple(_step("Gateway", f"{link.source} in {costs.told_by}", link) for link in links)
+    parts = [part for part in costs.parts if part.subject == subject and part.endpoint == engine.endpoint]
+    if parts:
+        return _by_owner(parts), None, names
+    gateway_names = {link.source for link in links}
+    reasons = dict.fromkeys(rest.reason for rest in costs.unattributed if rest.use.model in gateway_names)
+    if reasons:
+        return (), f"What {costs.told_by} tells of it is put down to no device: {'; '.join(reasons)}.", names
+    return (), f"{costs.told_by} tells no use of its models in this window.", names
+
+
+def _by_owner(parts: Iterable[UsePart]) -> tuple[TeamUse, ...]:
+    grouped: defaultdict[tuple[str, str], list[UsePart]] = defaultdict(list)
+    for part in parts:
+        grouped[part.use.owner, part.use.model].append(part)
+    uses = [
+        TeamUse(
+            owner=owner or NO_OWNER,
+            model=model,
+            requests=_summed(one.quantity("requests") for one in group),
+            tokens=_summed(one.quantity(name) for one in group for name in ("input_tokens", "output_tokens")),
+            cost_usd=_summed(one.quantity("cost_usd") for one in group),
+            certainty=max((one.certainty for one in group), key=lambda one: one.rank),
+            splits=tuple(dict.fromkeys(split for one in group for split in one.splits)),
+        )
+        for (owner, model), group in grouped.items()
+    ]
+    return tuple(sorted(uses, key=lambda one: (-(one.tokens or 0.0), one.owner, one.model)))
+
+
+def _summed(values: Iterable[float | None]) -> float | None:
+    told = [value for value in values if value is not None]
+    return sum(told) if told else None
+
+
+def _conflicts(device: Device, subject: Subject, known: JoinedCluster, pods: set[str]) -> tuple[str, ...]:
+    """Sentences of conflicts that name the device, one of its pods, engines or models."""
+    names = {spelled_device(DeviceFacts(subject=subject, node=device.gpu.node)), *pods}
+    names |= {engine.endpoint for engine in device.engines}
+    of_models = () if known.costs is None else known.costs.conflicts
+    found = [one for one in known.work.conflicts if _names(one) & names]
+    found += [one for one in of_models if _names(one) & set(device.served_models)]
+    return tuple(dict.fromkeys(one.sentence for one in found))
+
+
+def _names(conflict: Conflict) -> set[str]:
+    return {conflict.subject, *(name for link in conflict.links for name in (link.source, link.target))}
