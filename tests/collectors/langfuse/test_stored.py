@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from collectors.langfuse.collector import LangfuseCollector
@@ -40,10 +42,15 @@ def web() -> Iterator[Simulated]:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = open_engine(f"sqlite:///{tmp_path / 'store.db'}")
-    migrate(opened)
+    opened = _empty_store(tmp_path)
     yield opened
     opened.dispose()
+
+
+def _empty_store(folder: Path) -> Engine:
+    opened = open_engine(f"sqlite:///{folder / 'store.db'}")
+    migrate(opened)
+    return opened
 
 
 def _collector(url: str, **keys: Any) -> LangfuseCollector:
@@ -76,21 +83,29 @@ def _account(model: str, until: datetime, now: datetime) -> tuple[int, int, int,
     return use.requests, use.prompt_tokens, use.generation_tokens, use.cost_nano(DEPLOYMENTS[model]) / NANO
 
 
+ROUNDS = st.lists(st.integers(min_value=1, max_value=600), min_size=1, max_size=6).map(sorted)
+"""Minutes after midnight: close together, the same again, and further apart than the overlap."""
+
+
 @pytest.mark.parametrize("edition", ["v4", "v3"])
-def test_after_any_number_of_rounds_the_store_holds_the_account(web: Simulated, engine: Engine, edition: str) -> None:
+@given(minutes=ROUNDS)
+@settings(max_examples=5)
+@example(minutes=[7, 8, 8, 95, 130, 131, 290, 300])
+def test_after_any_number_of_rounds_the_store_holds_the_account(
+    web: Simulated, tmp_path_factory: pytest.TempPathFactory, edition: str, minutes: list[int]
+) -> None:
+    engine = _empty_store(tmp_path_factory.mktemp("store"))
     collector = _collector(f"{web.url}{PATH}/{edition}")
-    minutes = (7, 8, 8, 95, 130, 131, 290, 300)  # close together, the same again, and longer apart than the overlap
     with closing(collector):
         for minute in minutes:
             web.now = MIDNIGHT + timedelta(minutes=minute)
             for told in run_once(engine, collector, web.now):
                 assert told.ok, told
-            rows, environments = _stored(engine), _stored(engine, "environment")
-            assert len({(one.start, one.model) for one in rows}) == len(rows)
-            for model in DEPLOYMENTS:
-                assert _sums(rows, model) == _sums(environments, model)
+    rows, environments = _stored(engine), _stored(engine, "environment")
+    engine.dispose()
+    assert len({(one.start, one.model) for one in rows}) == len(rows)
     for model in DEPLOYMENTS:  # all of it, the traces that came late with it
-        assert _sums(rows, model) == _account(model, web.now, web.now)
+        assert _sums(rows, model) == _sums(environments, model) == _account(model, web.now, web.now)
 
 
 def test_hours_that_came_late_by_more_than_the_overlap_are_found_on_the_next_day(
