@@ -16,6 +16,7 @@ from sample_data.cluster import SimulatedCluster, simulated_cluster
 from sample_data.kubernetes_api import KubernetesSimulator
 from sample_data.kubernetes_routes import routes
 from sample_data.kubernetes_state import KubernetesState
+from tests.collectors.ended_servers import forget_connections
 
 CLUSTER: SimulatedCluster = simulated_cluster()
 NOW = datetime(2026, 11, 18, 10, 0, tzinfo=UTC)
@@ -98,6 +99,7 @@ def serving_app(
         server.force_exit = True
         thread.join(timeout=10)
         socket.close()
+        forget_connections()
 
 
 def make_authority(folder: Path) -> Authority:

@@ -12,6 +12,7 @@ import uvicorn
 from sample_data.cluster import SimulatedCluster
 from sample_data.faults import Faults
 from sample_data.server import make_app
+from tests.collectors.ended_servers import forget_connections
 
 
 @dataclass(slots=True)
@@ -58,3 +59,4 @@ def simulated_web(cluster: SimulatedCluster, now: datetime, *, hang_s: float = 5
     finally:
         server.should_exit = server.force_exit = True
         thread.join()
+        forget_connections()

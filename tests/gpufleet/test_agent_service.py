@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import httpx
@@ -63,7 +64,8 @@ class Web:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://agent") as client:
                 return await client.get(path)
 
-        return asyncio.run(ask())
+        with ThreadPoolExecutor(max_workers=1) as thread:  # a browser of another test may have a loop in this one
+            return thread.submit(lambda: asyncio.run(ask())).result()
 
 
 @pytest.fixture
