@@ -71,7 +71,8 @@ def test_plain_http_is_readable_unless_it_stays_on_this_machine(url: str, *, is_
 
 def test_a_token_may_go_to_this_machine_over_http(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t")
-    KubernetesAccessConfig(url="http://127.0.0.1:9400", bearer_token_file=tmp_path / "token")
+    config = KubernetesAccessConfig(url="http://127.0.0.1:9400", bearer_token_file=tmp_path / "token")
+    assert config.bearer_token_file == tmp_path / "token"
 
 
 def test_the_source_has_its_own_keys_beside_them() -> None:

@@ -103,7 +103,7 @@ def test_facts_come_from_where_the_root_leads(web: Site, tmp_path: Path) -> None
     assert answer["model"] == "weights"
     assert any(f"those of {here} on this machine" in note for note in answer["assumed"])
 
-    cached = "/root/.cache/huggingface/hub/models--meta-llama--Llama-3.1-8B/snapshots/0123abc"
+    cached = "/cache/hub/models--meta-llama--Llama-3.1-8B/snapshots/0123abc"
     for root in (cached, "/models/Llama-3.1-8B", "s3://bucket/Llama-3.1-8B/"):
         test_model_servers.serve(web, card("chat", root=root))
         assert document("--server", web.url, *H100)["model"].endswith("Llama-3.1-8B")
