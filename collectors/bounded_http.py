@@ -7,11 +7,9 @@ underlying httpx client can be handed to a client library, which is then held to
 import json
 import ssl
 import time
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +17,9 @@ import httpx
 
 from collectors.config import HttpSourceConfig, target_name
 from collectors.errors import BadPayload, CollectorError
+from collectors.http_answers import Unpacker, server_time
 from collectors.http_errors import error_of_exception, error_of_status, web_page_error
+from collectors.http_questions import basic_auth_of, headers_of
 from collectors.plain_text import plain_text
 from collectors.tls import file_times, tls_context
 from collectors.transport import CONNECT_TIMEOUT_S
@@ -52,11 +52,7 @@ class Answer:
     @property
     def served_at(self) -> datetime | None:
         """The server's clock to the second, from the header Date; None where it does not say."""
-        try:
-            told = parsedate_to_datetime(self.headers.get("date", ""))
-        except ValueError:
-            return None
-        return None if told.tzinfo is None else told.astimezone(UTC)
+        return server_time(self.headers.get("date"))
 
     @property
     def reason(self) -> str:
@@ -113,8 +109,8 @@ class BoundedHttp:
     ) -> None:
         self._config = config
         self._max_body_bytes = max_body_bytes
-        self._auth = _auth(config, basic_auth)
-        self._headers = _headers(config, accept)
+        self._auth = basic_auth_of(config) if basic_auth is None else httpx.BasicAuth(*basic_auth)
+        self._headers = headers_of(config, accept)
         self._client: httpx.Client | None = None
         self._transport: _BoundedTransport | None = None
         self._file_times: tuple[int, ...] = ()
@@ -173,44 +169,10 @@ class BoundedHttp:
         return answer
 
 
-def same_host_path(base_url: str, location: str | None) -> str | None:
-    """Where a redirect leads, as a URL with the scheme, host and port of `base_url`; None when it leads elsewhere.
-
-    A server behind a proxy that ends TLS redirects to http://: following that would send the key in the clear, so the
-    scheme is always that of the configuration.
-    """
-    try:
-        base = httpx.URL(base_url)
-        to = base.join(location or "")
-    except (httpx.InvalidURL, ValueError):
-        return None
-    if not location or to.host != base.host or to.userinfo:
-        return None
-    plain_ports = {base.port, None} if base.port is not None else {None}
-    if to.scheme not in ("http", "https") or to.port not in plain_ports:
-        return None
-    return str(base.copy_with(path=to.path))
-
-
 @lru_cache(maxsize=64)
 def _tls(config: HttpSourceConfig, times: tuple[int, ...]) -> ssl.SSLContext:
     """One context for all servers of a table: making one takes tens of milliseconds."""
     return tls_context(config)
-
-
-def _headers(config: HttpSourceConfig, accept: str) -> dict[str, str]:
-    headers = {"Accept": accept, "Accept-Encoding": "gzip", "User-Agent": "gpufleet"}
-    if config.bearer_token is not None:
-        headers["Authorization"] = f"Bearer {config.bearer_token.get_secret_value()}"
-    return headers
-
-
-def _auth(config: HttpSourceConfig, basic_auth: tuple[str, str] | None) -> httpx.BasicAuth | None:
-    if basic_auth is not None:
-        return httpx.BasicAuth(*basic_auth)
-    if config.username is None or config.password is None:
-        return None
-    return httpx.BasicAuth(config.username, config.password.get_secret_value())
 
 
 class _BoundedTransport(httpx.BaseTransport):
@@ -261,8 +223,9 @@ class _BoundedTransport(httpx.BaseTransport):
         if encoding not in ("identity", "gzip", ""):
             raise BadPayload(f"{target} answered in an encoding nobody asked for: {encoding!r}", source=self._source)
         body = bytearray()
-        for chunk in _unpacked(response.iter_raw(), gzip=encoding == "gzip", limit=self._max_body_bytes):
-            body += chunk
+        unpacker = Unpacker(encoding, limit=self._max_body_bytes)
+        for chunk in response.iter_raw():
+            body += unpacker.take(chunk)
             if len(body) > self._max_body_bytes:
                 raise TooLarge(
                     f"{target} answered with more than {self._max_body_bytes / 2**20:g} MiB. Check the address, or "
@@ -271,21 +234,5 @@ class _BoundedTransport(httpx.BaseTransport):
                 )
             if time.monotonic() > deadline:
                 raise httpx.ReadTimeout("the answer came too slowly")
+        unpacker.end()
         return bytes(body)
-
-
-def _unpacked(chunks: Iterator[bytes], *, gzip: bool, limit: int) -> Iterator[bytes]:
-    """The body as it was before compression, never more than a little over `limit` bytes of it."""
-    if not gzip:
-        yield from chunks
-        return
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    for chunk in chunks:
-        try:
-            yield unpacker.decompress(chunk, limit + 1)
-        except zlib.error as error:
-            raise httpx.DecodingError(str(error)) from error
-        if unpacker.unconsumed_tail:
-            return  # that chunk alone was over the limit; the caller counts and refuses
-    if not unpacker.eof:
-        raise httpx.RemoteProtocolError("the compressed answer ends too early")

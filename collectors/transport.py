@@ -18,8 +18,9 @@ import httpx
 
 from collectors.config import HttpSourceConfig, target_name
 from collectors.errors import BadPayload, CollectorError
-from collectors.http_answers import same_host, server_time, unpacked
+from collectors.http_answers import Unpacker, same_host, server_time
 from collectors.http_errors import error_of_exception, error_of_status, reason_in, web_page_error
+from collectors.http_questions import basic_auth_of, headers_of
 from collectors.tls import file_times
 from collectors.tls import tls_context as tls_context  # clients of other shapes take it from here
 
@@ -149,8 +150,8 @@ class HttpTransport:
             trust_env=False,
             # kept only as long as one target's own questions follow each other
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=run.kept_connections),
-            headers=self._headers(),
-            auth=self._basic_auth(),
+            headers=headers_of(self._config, self._accept),
+            auth=basic_auth_of(self._config),
         )
 
     async def _fetch(self, client: httpx.AsyncClient, question: Question, run: "_Run") -> None:
@@ -234,8 +235,9 @@ class HttpTransport:
         if encoding not in ("identity", "gzip"):
             raise BadPayload(f"{target} answered in an encoding nobody asked for: {encoding!r}", source=source)
         body = bytearray()
-        async for chunk in unpacked(response.aiter_raw(), encoding, limit=limit):
-            body += chunk
+        unpacker = Unpacker(encoding, limit=limit)
+        async for chunk in response.aiter_raw():
+            body += unpacker.take(chunk)
             if len(body) > limit and cut:
                 break
             if len(body) > limit:
@@ -244,18 +246,9 @@ class HttpTransport:
                     "than one. Check the address, or raise max_body_bytes.",
                     source=source,
                 )
+        else:
+            unpacker.end()
         return bytes(body[:limit]).decode("utf-8", errors="replace")
-
-    def _headers(self) -> dict[str, str]:
-        headers = {"Accept": self._accept, "Accept-Encoding": "gzip", "User-Agent": "gpufleet"}
-        if self._config.bearer_token is not None:
-            headers["Authorization"] = f"Bearer {self._config.bearer_token.get_secret_value()}"
-        return headers
-
-    def _basic_auth(self) -> httpx.BasicAuth | None:
-        if self._config.username is None or self._config.password is None:
-            return None
-        return httpx.BasicAuth(self._config.username, self._config.password.get_secret_value())
 
 
 class _Run:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from collectors.backoff import Backoff
-from collectors.bounded_http import Answer, BoundedHttp, same_host_path
+from collectors.bounded_http import Answer, BoundedHttp
 from collectors.config import target_name
 from collectors.errors import CollectorError, Unauthorized
+from collectors.http_answers import same_host_path
 from collectors.http_errors import web_page_error
 from collectors.litellm.config import LiteLlmConfig
 from collectors.litellm.daily_activity import DailyActivity

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from collectors.bounded_http import BoundedHttp, TooLarge, same_host_path
+from collectors.bounded_http import BoundedHttp, TooLarge
 from collectors.config import HttpSourceConfig
 from collectors.errors import BadPayload, Unauthorized, Unreachable
+from collectors.http_answers import same_host_path
 from tests.collectors.json_web import Reply, json_web
 from tests.collectors.webs import Web, reply
 
