@@ -51,9 +51,9 @@ def add(board: Board, layout: Layout, profile_name: str, start: int) -> Tried:
     return Tried(layout=wanted if refusal is None else layout, refusal=refusal)
 
 
-def remove(layout: Layout, number: int) -> Layout:
-    """The layout without its instance of that number."""
-    return tuple(placed for index, placed in enumerate(layout) if index != number)
+def remove(layout: Layout, gone: PlacedInstance) -> Layout:
+    """The layout without that instance; as it was where it does not lie there (any more)."""
+    return tuple(placed for placed in layout if placed != gone)
 
 
 def figures(board: Board, layout: Layout, in_demand: frozenset[str]) -> HandFigures:

@@ -73,13 +73,9 @@ def _remember(change: GpuChange, layout: Layout) -> None:
 def _edit(board: Board, layout: Layout, change: GpuChange) -> None:
     st.html(what_if_part("one_drawing", d=hand_layout.draw(board, layout, f"{change.id} · {board.name}")))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        profile = st.selectbox(
-            "Profile", [one.name for one in board.profiles], key=f"what-if-hand-profile-{board.name}", width=180
-        )
-        start = st.selectbox(
-            "Start", list(range(board.placement_grid)), key=f"what-if-hand-start-{board.name}", width=110
-        )
-        st.button("Add it", type="primary", on_click=partial(_add, board, layout, change, profile, start))
+        st.selectbox("Profile", [one.name for one in board.profiles], key=_profile_key(board), width=180)
+        st.selectbox("Start", list(range(board.placement_grid)), key=_start_key(board), width=110)
+        st.button("Add it", type="primary", on_click=partial(_add, change))
     refusal = st.session_state.get(_REFUSED)
     if refusal:
         st.html(what_if_part("refused", reason=refusal))
@@ -89,7 +85,7 @@ def _edit(board: Board, layout: Layout, change: GpuChange) -> None:
                 f"✕ {placed.profile} at {placed.placement.start}",
                 key=f"what-if-hand-remove-{number}",
                 help="Take this GPU instance away",
-                on_click=partial(_remember, change, hand_layout.remove(layout, number)),
+                on_click=partial(_remove, change, placed),
             )
     with st.container(horizontal=True, gap="small"):
         if change.before is not None:
@@ -102,11 +98,26 @@ def _start_from_again(change: GpuChange, *, planned: bool) -> None:
     _start_from(change, planned=planned)
 
 
-def _add(board: Board, layout: Layout, change: GpuChange, profile: str, start: int) -> None:
-    tried = hand_layout.add(board, layout, profile, start)
+# Both read what holds when the click arrives: a click that overtakes the run of a choice made just before it would
+# otherwise act on what the page showed before that choice.
+def _add(change: GpuChange) -> None:
+    profile, start = (st.session_state[key(change.board)] for key in (_profile_key, _start_key))
+    tried = hand_layout.add(change.board, _layout(change), profile, start)
     _remember(change, tried.layout)
     if tried.refusal is not None:
         st.session_state[_REFUSED] = tried.refusal
+
+
+def _remove(change: GpuChange, placed: PlacedInstance) -> None:
+    _remember(change, hand_layout.remove(_layout(change), placed))
+
+
+def _profile_key(board: Board) -> str:
+    return f"what-if-hand-profile-{board.name}"
+
+
+def _start_key(board: Board) -> str:
+    return f"what-if-hand-start-{board.name}"
 
 
 def _use(answer: Answer, change: GpuChange, layout: Layout) -> None:

@@ -23,7 +23,8 @@ def test_instances_are_added_in_order_of_their_starts_and_taken_away() -> None:
     layout = built(("3g.20gb", 4), ("1g.5gb", 0))
     assert [(one.profile, one.placement.start) for one in layout] == [("1g.5gb", 0), ("3g.20gb", 4)]
     assert is_legal(A100, layout)
-    assert hand_layout.remove(layout, 0) == layout[1:]
+    assert hand_layout.remove(layout, layout[0]) == layout[1:]
+    assert hand_layout.remove(layout[1:], layout[0]) == layout[1:]
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,19 @@ def test_an_illegal_layout_by_hand_is_refused_and_explained(use_store: Callable[
     assert in_hand(test).by_hand == {}
 
 
+def test_clicks_that_overtake_a_choice_act_on_the_choice(use_store: Callable[[str], str]) -> None:
+    use_store("missing")
+    test = click(section(opened(empty(Request(profile="3g.20gb", count=2))), "By hand"), "Empty")
+    next(one for one in test.selectbox if one.label == "Profile").set_value("3g.20gb")
+    next(one for one in test.selectbox if one.label == "Start").set_value(4)
+    test = click(test, "Add it")
+    assert "Refused" not in plan_words(test)
+    assert "✕ 3g.20gb at 4" in [button.label for button in test.button]
+    next(one for one in test.selectbox if one.label == "Start").set_value(0)
+    test = click(click(test, "Add it"), "✕ 3g.20gb at 4")
+    assert [button.label for button in test.button if "✕" in button.label] == ["✕ 3g.20gb at 0"]
+
+
 def test_a_gpu_is_chosen_by_its_button(use_store: Callable[[str], str]) -> None:
     use_store("missing")
     test = click(opened(empty(Request(profile="3g.20gb", count=2))), "node\\-1/0")
