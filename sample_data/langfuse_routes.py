@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from sample_data.cluster import SimulatedCluster
 from sample_data.fault_responses import HANG_S, fault_response
-from sample_data.faults import FaultKind, Faults
+from sample_data.faults import CHANGES_OF_PROCESS, Faults
 from sample_data.langfuse_query import BadQuery, parse, rows
 from sample_data.langfuse_store import cost_details_nano, newest_first, observed, usage_details
 from sample_data.model_use import NANO
@@ -107,7 +107,7 @@ def routes(
     async def answer(request: Request) -> Response:
         edition, road = edition_of(request), request.path_params["road"]
         fault = faults.of(f"langfuse/{edition}")
-        if fault is not None and fault.kind not in (FaultKind.GENERATION_CHANGE, FaultKind.COUNTER_RESET):
+        if fault is not None and fault.kind not in CHANGES_OF_PROCESS:
             return await fault_response(fault.kind, lambda: '{"data": [{"time_', hang_s=hang_s)
         if road not in _ROADS[edition]:
             return _absent(edition, road)

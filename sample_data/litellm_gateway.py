@@ -126,7 +126,7 @@ def metrics_page(
         _HELP,
         [
             (labels(_deployment_labels(place, address)), float(use.requests - use.failed))
-            for place in _places(cluster)
+            for place in gateway_places(cluster)
             if (use := _all_callers(place, started_at, at)).requests
         ],
     )
@@ -200,14 +200,15 @@ def _amounts(row: DailyRow) -> dict[str, float]:
     }
 
 
-def _places(cluster: SimulatedCluster) -> tuple[ServingPod, ...]:
+def gateway_places(cluster: SimulatedCluster) -> tuple[ServingPod, ...]:
+    """The servers that the gateway stands in front of."""
     return tuple(place for place in serving_pods(cluster) if place.deployment.engine in _PROVIDERS)
 
 
 def _sums(cluster: SimulatedCluster, since: datetime, until: datetime) -> Iterator[tuple[Deployment, Caller, Use]]:
     """What every caller asked of every model, over all its servers."""
     by_deployment: dict[str, list[ServingPod]] = {}
-    for place in _places(cluster):
+    for place in gateway_places(cluster):
         by_deployment.setdefault(place.deployment.name, []).append(place)
     for name, places in by_deployment.items():
         for caller in callers(DEPLOYMENTS[name]):

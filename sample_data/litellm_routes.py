@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from sample_data.cluster import SimulatedCluster
 from sample_data.fault_responses import HANG_S, fault_response
-from sample_data.faults import Fault, FaultKind, Faults
+from sample_data.faults import CHANGES_OF_PROCESS, Faults
 from sample_data.litellm_gateway import SCOPES, DailyRow, Scope, activity, daily_rows, metrics_page
 from sample_data.named_faults import fault_routes
 from sample_data.prometheus_text import CONTENT_TYPE
@@ -54,7 +54,7 @@ def routes(
                 cluster,
                 clock(),
                 address=request.url.netloc,
-                since=_restarted_at(fault),
+                since=_restarted_at(faults),
                 refused_scrapes=scrapes.refused,
             )
 
@@ -64,7 +64,7 @@ def routes(
 
     async def daily(request: Request) -> Response:
         fault = faults.of(FAULT_NAME)
-        if fault is not None and _restarted_at(fault) is None:
+        if fault is not None and fault.kind not in CHANGES_OF_PROCESS:
             return await fault_response(fault.kind, lambda: "", hang_s=hang_s)
         scope = SCOPES.get(request.path_params["scope"])
         if scope is None:
@@ -102,9 +102,9 @@ def _unauthorized() -> Response:
     return JSONResponse(told, 401)
 
 
-def _restarted_at(fault: Fault | None) -> datetime | None:
-    restarts = (FaultKind.COUNTER_RESET, FaultKind.GENERATION_CHANGE)
-    return fault.since if fault is not None and fault.kind in restarts else None
+def _restarted_at(faults: Faults) -> datetime | None:
+    process = faults.process_of(FAULT_NAME)
+    return process.since if process is not None else None
 
 
 def _asked_for(rows: list[DailyRow], scope: Scope, wanted: str | None) -> list[DailyRow]:

@@ -13,7 +13,7 @@ from sample_data import ollama_server
 from sample_data.cluster import SimulatedCluster
 from sample_data.deployments import Engine
 from sample_data.fault_responses import HANG_S, fault_response
-from sample_data.faults import FaultKind, Faults
+from sample_data.faults import CHANGES_OF_PROCESS, Faults
 from sample_data.named_faults import fault_routes
 from sample_data.serving_endpoints import pod_path
 from sample_data.serving_state import ServingPod, serving_pods
@@ -49,7 +49,7 @@ def routes(
                 return JSONResponse({"error": "invalid JSON"}, 400)
         told = _answer(places[name], request.method, request.path_params["call"], asked, clock())
         fault = faults.of(name)
-        if fault is not None and fault.kind not in (FaultKind.GENERATION_CHANGE, FaultKind.COUNTER_RESET):
+        if fault is not None and fault.kind not in CHANGES_OF_PROCESS:
             return await fault_response(fault.kind, lambda: bytes(told.body).decode(), hang_s=hang_s)
         return told
 

@@ -11,14 +11,16 @@ from datetime import UTC, datetime, timedelta
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from sample_data.clock_skew import ClockSkews, Dated, skew_routes
 from sample_data.cluster import SimulatedCluster, simulated_cluster
 from sample_data.dcgm_exporter import CONTENT_TYPE, exposition
 from sample_data.fault_responses import HANG_S, fault_response
-from sample_data.faults import Fault, FaultKind, Faults, other_generation
+from sample_data.faults import FaultKind, Faults, other_generation
 from sample_data.kubernetes_routes import routes as kubernetes_routes
 from sample_data.langfuse_routes import routes as langfuse_routes
 from sample_data.litellm_routes import routes as litellm_routes
@@ -40,8 +42,12 @@ def make_app(
     faults: Faults | None = None,
     allow_faults: bool = False,
     hang_s: float = HANG_S,
+    skews: ClockSkews | None = None,
 ) -> Starlette:
-    """The ASGI application; `allow_faults` adds the routes that set and clear `faults` over HTTP."""
+    """The ASGI application; `allow_faults` adds the routes that set and clear `faults` and `skews` over HTTP.
+
+    With `skews` it dates its answers itself, so the server around it must not.
+    """
     broken = faults if faults is not None else Faults(cluster)
 
     async def index(request: Request) -> Response:
@@ -54,8 +60,8 @@ def make_app(
         name = _known_node(cluster, request)
         fault = broken.of(name)
         if fault is None:
-            return Response(exposition(cluster, name, clock()), media_type=CONTENT_TYPE)
-        return await _faulty_metrics(cluster, name, clock(), fault, hang_s)
+            return Response(_page(cluster, name, clock(), broken), media_type=CONTENT_TYPE)
+        return await fault_response(fault.kind, lambda: _page(cluster, name, clock(), broken), hang_s=hang_s)
 
     async def targets(request: Request) -> Response:
         return JSONResponse(dcgm_targets(cluster, request.url.netloc))
@@ -87,10 +93,11 @@ def make_app(
     ]
     if allow_faults:
         routes += [
+            *(skew_routes(skews) if skews is not None else ()),
             Route("/faults/{node}/{kind}", set_fault, methods=["POST"]),
             Route("/faults/{node}", clear_fault, methods=["DELETE"]),
         ]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, middleware=[Middleware(Dated, skews=skews)] if skews is not None else [])
 
 
 def _known_node(cluster: SimulatedCluster, request: Request) -> str:
@@ -100,15 +107,13 @@ def _known_node(cluster: SimulatedCluster, request: Request) -> str:
     return name
 
 
-async def _faulty_metrics(cluster: SimulatedCluster, name: str, now: datetime, fault: Fault, hang_s: float) -> Response:
-    def page() -> str:
-        if fault.kind is FaultKind.GENERATION_CHANGE:
-            version = other_generation(cluster.node(name).kind.exporter)
-            return exposition(cluster, name, now, version=version)
-        since = fault.since if fault.kind is FaultKind.COUNTER_RESET else None
-        return exposition(cluster, name, now, counters_since=since)
-
-    return await fault_response(fault.kind, page, hang_s=hang_s)
+def _page(cluster: SimulatedCluster, name: str, now: datetime, faults: Faults) -> str:
+    process = faults.process_of(name)
+    if process is None:
+        return exposition(cluster, name, now)
+    if process.kind is FaultKind.GENERATION_CHANGE:
+        return exposition(cluster, name, now, version=other_generation(cluster.node(name).kind.exporter))
+    return exposition(cluster, name, now, counters_since=process.since)
 
 
 def _index_page(cluster: SimulatedCluster, now: datetime) -> str:
@@ -152,12 +157,18 @@ def serve(
 
     One line on standard output tells the address once it answers; port 0 takes any free one. Raises PortTaken.
     """
-    app = make_app(simulated_cluster(nodes, seed), running_clock(speed), allow_faults=allow_faults)
+    app = make_app(simulated_cluster(nodes, seed), running_clock(speed), allow_faults=allow_faults, skews=ClockSkews())
     listener = _listen(host, port)
     address = f"http://{host}:{listener.getsockname()[1]}"
     server = _Server(
         uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1
+            app,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            date_header=False,
+            timeout_graceful_shutdown=1,
         ),
         greeting=f"gpufleet simulated cluster: {address} ({nodes} nodes, seed {seed}, speed {speed:g})",
     )

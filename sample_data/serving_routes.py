@@ -14,7 +14,7 @@ from starlette.routing import Route
 from planner.serving_readings import ServingEngine
 from sample_data.cluster import SimulatedCluster
 from sample_data.fault_responses import CONTENT_TYPE, HANG_S, fault_response
-from sample_data.faults import FaultKind, Faults
+from sample_data.faults import CHANGES_OF_PROCESS, FaultKind, Faults
 from sample_data.other_engine_metrics import llama_cpp_page, sglang_page, tgi_page
 from sample_data.serving_endpoints import has_endpoint, serving_targets
 from sample_data.serving_software import ServingSoftware, other_release
@@ -53,7 +53,7 @@ def routes(
         place = known(request)
         software, since = _as_it_runs(place, faults)
         fault = faults.of(fault_name(place.pod.namespace, place.pod.name))
-        if fault is not None and fault.kind not in (FaultKind.GENERATION_CHANGE, FaultKind.COUNTER_RESET):
+        if fault is not None and fault.kind not in CHANGES_OF_PROCESS:
             return await fault_response(fault.kind, lambda: "", hang_s=hang_s)
         answer = _answers(place, software, since or place.started_at, clock()).get(request.path_params["path"])
         if answer is None:
@@ -123,12 +123,10 @@ def _as_it_runs(place: ServingPod, faults: Faults) -> tuple[ServingSoftware, dat
     software = place.deployment.software
     if software is None:
         raise HTTPException(404, "This pod has no metrics of a serving engine.")
-    fault = faults.of(fault_name(place.pod.namespace, place.pod.name))
-    if fault is None:
+    process = faults.process_of(fault_name(place.pod.namespace, place.pod.name))
+    if process is None:
         return software, None
-    if fault.kind is FaultKind.GENERATION_CHANGE:
-        return other_release(software), fault.since
-    return software, fault.since if fault.kind is FaultKind.COUNTER_RESET else None
+    return other_release(software) if process.kind is FaultKind.GENERATION_CHANGE else software, process.since
 
 
 def _answers(place: ServingPod, software: ServingSoftware, started_at: datetime, at: datetime) -> dict[str, Response]:
