@@ -1,12 +1,12 @@
 """Who is behind a device: the chain from it to pod, engine, model and team, each link with what it rests on."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from planner.attribution import ServerWork
 from planner.cost_attribution import CostAttribution, UsePart
-from planner.device_links import spelled_device, spelled_pod
+from planner.device_links import PodName, spelled_device, spelled_pod
 from planner.fleet import Device, DeviceEngine, Gpu
 from planner.join_facts import DeviceFacts
 from planner.links import Certainty, Conflict, Link
@@ -16,6 +16,7 @@ from store.fleet_snapshot import JoinedFleet
 from store.join import JoinedCluster
 
 NO_OWNER = "all together, no owner is told"
+REST = "the rest, no owner is told"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeamUse:
-    """What an account of use puts down to this device for one owner, over the window; None is not told."""
+    """What an account of use puts down to this device for one owner, over the window; None is not told.
+
+    `share_ratio` is how much of the whole that is, None where several wholes are in it with different shares.
+    """
 
     owner: str
     model: str  # as the gateway names it
@@ -39,17 +43,32 @@ class TeamUse:
     cost_usd: float | None
     certainty: Certainty
     splits: tuple[str, ...]
+    share_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeUse:
+    """What all of `of` did together for one owner, of which no share of this device is known."""
+
+    owner: str
+    model: str  # as the gateway names it
+    requests: float | None
+    tokens: float | None
+    cost_usd: float | None
+    of: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineChain:
-    """One engine on the device: the steps to its models, and who used them."""
+    """One engine on the device: the steps to its models, and who used them; `wholes` are no shares of this device."""
 
     engine: DeviceEngine
     steps: tuple[Step, ...]
     tokens_per_s: float | None
     no_rate: str | None
     uses: tuple[TeamUse, ...]
+    wholes: tuple[WholeUse, ...]
     no_uses: str | None  # why no team is told, as a sentence
 
 
@@ -76,11 +95,15 @@ class DeviceChain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuChains:
-    """The chains of every device of one GPU; `told_by` is the source of use and cost, `owners` what it calls them."""
+    """The chains of every device of one GPU; `told_by` is the source of use and cost, `owners` what it calls them.
+
+    `spread` says what was assumed where it tells longer spans than the window, as a clause.
+    """
 
     devices: tuple[DeviceChain, ...]
     told_by: str | None
     owners: str
+    spread: str | None
 
     @property
     def shown(self) -> tuple[DeviceChain, ...]:
@@ -105,6 +128,7 @@ def gpu_chains(joined: JoinedFleet, uuid: str) -> GpuChains | None:
         devices=tuple(_device_chain(device, known) for device in _devices(gpu)),
         told_by=None if costs is None else costs.told_by,
         owners="" if costs is None else costs.dimension,
+        spread=None if costs is None else costs.spread,
     )
 
 
@@ -120,15 +144,17 @@ def _device_chain(device: Device, known: JoinedCluster | None) -> DeviceChain:
     pods = {} if work is None else work.pods
     engines = () if known is None else tuple(_engine_chain(one, subject, known) for one in device.engines)
     in_chains = {engine.engine.pod for engine in engines}
+    owners = {} if known is None else known.work.pod_owners
     return DeviceChain(
         title=title,
         tokens_per_s=device.tokens_per_s,
         no_rate=why_no_device_rate(device),
         not_attributable=device.not_attributable,
         pods=tuple(
-            _step("Pod", spelled_pod(name), link)
+            step
             for name, link in sorted(pods.items())
             if spelled_pod(name) not in in_chains
+            for step in (_step("Pod", spelled_pod(name), link), *_owner_step(name, owners))
         ),
         engines=engines,
         conflicts=() if known is None else _conflicts(device, subject, known, {spelled_pod(name) for name in pods}),
@@ -140,26 +166,39 @@ def _step(hop: str, target: str, link: Link) -> Step:
     return Step(hop=hop, target=target, rests_on=f"{link.reason.value}{but}", certainty=link.certainty)
 
 
+def _owner_step(pod: PodName | None, owners: Mapping[PodName, str]) -> tuple[Step, ...]:
+    """What made a pod, where Kubernetes tells it."""
+    if pod is None or pod not in owners:
+        return ()
+    target = f"{owners[pod]} in namespace {pod[0]}"
+    return (
+        Step(hop="Workload", target=target, rests_on="Kubernetes names it for this pod", certainty=Certainty.CERTAIN),
+    )
+
+
 def _engine_chain(engine: DeviceEngine, subject: Subject, known: JoinedCluster) -> EngineChain:
     server = next(one for one in known.work.servers if one.server.fact.endpoint == engine.endpoint)
     uses, no_uses, names = _uses(engine, subject, known.costs)
+    owners = known.work.pod_owners
     return EngineChain(
         engine=engine,
-        steps=(*_way(engine, server, subject), _model_step(engine), *names),
+        steps=(*_way(engine, server, subject, owners), _model_step(engine), *names),
         tokens_per_s=engine.device_tokens_per_s,
         no_rate=None if engine.device_tokens_per_s is not None else server.unattributed or why_no_rate(engine),
         uses=uses,
+        wholes=_wholes(engine, known.costs),
         no_uses=no_uses,
     )
 
 
-def _way(engine: DeviceEngine, server: ServerWork, subject: Subject) -> tuple[Step, ...]:
+def _way(engine: DeviceEngine, server: ServerWork, subject: Subject, owners: Mapping[PodName, str]) -> tuple[Step, ...]:
     """From the device to the engine, through its pod where the chain goes that way."""
     chain = server.devices.chains[subject]
     spelled = f"{engine.engine.value}{f' {engine.version}' if engine.version else ''} at {engine.endpoint}"
     if len(chain) == 1:
         return (_step("Engine", spelled, chain[0]),)
-    return (_step("Pod", chain[0].target, chain[0]), _step("Engine", spelled, chain[1]))
+    pod = _step("Pod", chain[0].target, chain[0])
+    return (pod, *_owner_step(server.devices.pod, owners), _step("Engine", spelled, chain[1]))
 
 
 def _model_step(engine: DeviceEngine) -> Step:
@@ -191,19 +230,40 @@ def _by_owner(parts: Iterable[UsePart]) -> tuple[TeamUse, ...]:
     grouped: defaultdict[tuple[str, str], list[UsePart]] = defaultdict(list)
     for part in parts:
         grouped[part.use.owner, part.use.model].append(part)
+    nobody = REST if any(owner for owner, _ in grouped) else NO_OWNER
     uses = [
         TeamUse(
-            owner=owner or NO_OWNER,
+            owner=owner or nobody,
             model=model,
             requests=_summed(one.quantity("requests") for one in group),
             tokens=_summed(one.quantity(name) for one in group for name in ("input_tokens", "output_tokens")),
             cost_usd=_summed(one.quantity("cost_usd") for one in group),
             certainty=max((one.certainty for one in group), key=lambda one: one.rank),
             splits=tuple(dict.fromkeys(split for one in group for split in one.splits)),
+            share_ratio=group[0].share_ratio if len({one.share_ratio for one in group}) == 1 else None,
         )
         for (owner, model), group in grouped.items()
     ]
     return tuple(sorted(uses, key=lambda one: (-(one.tokens or 0.0), one.owner, one.model)))
+
+
+def _wholes(engine: DeviceEngine, costs: CostAttribution | None) -> tuple[WholeUse, ...]:
+    """What this engine did together with others, or on several devices, and nothing tells how much of it here."""
+    left = [one for one in costs.unattributed if engine.endpoint in one.endpoints] if costs is not None else []
+    nobody = REST if any(one.use.owner for one in left) else NO_OWNER
+    found = [
+        WholeUse(
+            owner=one.use.owner or nobody,
+            model=one.use.model,
+            requests=one.quantity("requests"),
+            tokens=_summed(one.quantity(name) for name in ("input_tokens", "output_tokens")),
+            cost_usd=one.quantity("cost_usd"),
+            of=f"{len(one.endpoints)} servers" if len(one.endpoints) > 1 else "this server",
+            reason=one.reason,
+        )
+        for one in left
+    ]
+    return tuple(sorted(found, key=lambda one: (-(one.tokens or 0.0), one.owner, one.model)))
 
 
 def _summed(values: Iterable[float | None]) -> float | None:

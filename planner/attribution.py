@@ -55,6 +55,7 @@ class Attribution:
     devices: Mapping[Subject, DeviceWork]
     servers: tuple[ServerWork, ...]
     conflicts: tuple[Conflict, ...]
+    pod_owners: Mapping[PodName, str]  # what Kubernetes says made a pod, for people: Deployment llama-8b
 
     def attributed(self, quantity: str) -> float:
         """How much of a quantity is put down to devices."""
@@ -104,6 +105,11 @@ def attribute(facts: JoinFacts) -> Attribution:
             *(conflict for found in pods.values() for conflict in found.conflicts),
             *(conflict for one in servers for conflict in one.devices.conflicts),
         ),
+        pod_owners={
+            (pod.namespace, pod.name): f"{pod.owner_kind} {pod.owner_name}"
+            for pod in facts.pods or ()
+            if pod.owner_kind and pod.owner_name
+        },
     )
 
 

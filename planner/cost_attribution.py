@@ -18,6 +18,9 @@ from planner.readings import Subject
 
 USE_QUANTITIES = ("requests", "input_tokens", "output_tokens", "cost_usd")
 
+ALIKE_COVERED_RATIO = 0.75
+"""Servers share for certain when each was read at least so long as this part of the one that was read longest."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsePart:
@@ -42,19 +45,32 @@ class UsePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnattributedUse:
-    """A use, or the share of it, that is put down to no device, and why, as a clause."""
+    """A use, or the share of it, that is put down to no device, and why, as a clause.
+
+    `endpoints` are the servers that did it together; empty where it is known of none.
+    """
 
     use: ModelUse
     reason: str
     share_ratio: float = 1.0
+    endpoints: tuple[str, ...] = ()
+
+    def quantity(self, name: str) -> float | None:
+        """The part of one of USE_QUANTITIES that is left."""
+        whole: float | None = getattr(self.use, name)
+        return None if whole is None else whole * self.share_ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostAttribution:
-    """What a source of use and cost totals for one cluster and window, by device as far as that can be told."""
+    """What a source of use and cost totals for one cluster and window, by device as far as that can be told.
+
+    `spread` says what was assumed where the source tells longer spans than the window; then every part is a guess.
+    """
 
     told_by: str | None
     dimension: str
+    spread: str | None
     parts: tuple[UsePart, ...]
     unattributed: tuple[UnattributedUse, ...]
     links: tuple[Link, ...]  # from each model of the gateway to that of a server
@@ -66,7 +82,7 @@ class CostAttribution:
 
     def rest(self, quantity: str) -> float:
         """How much of it is not."""
-        return sum((getattr(one.use, quantity) or 0.0) * one.share_ratio for one in self.unattributed)
+        return sum(one.quantity(quantity) or 0.0 for one in self.unattributed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +91,19 @@ class _Match:
 
     reason: LinkReason
     servers: tuple[tuple[ServerWork, str], ...]
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return tuple(one.server.fact.endpoint for one, _ in self.servers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Split:
+    """The share of each server of a match, by what it was split, and how sure that makes the shares."""
+
+    weights: tuple[float, ...]
+    by: str | None = None
+    certainty: Certainty = Certainty.CERTAIN
 
 
 def attribute_costs(facts: JoinFacts, work: Attribution) -> CostAttribution:
@@ -97,12 +126,13 @@ def attribute_costs(facts: JoinFacts, work: Attribution) -> CostAttribution:
             rest.append(UnattributedUse(use=use, reason=match))
             continue
         links |= {Link(source=use.model, target=name, reason=match.reason) for _, name in match.servers}
-        put_down, left = _put_down(use, match)
+        put_down, left = _put_down(use, match, facts.uses_spread)
         parts += put_down
         rest += left
     return CostAttribution(
         told_by=facts.told_by,
         dimension=facts.dimension,
+        spread=facts.uses_spread,
         parts=tuple(parts),
         unattributed=tuple(rest),
         links=tuple(sorted(links)),
@@ -146,21 +176,23 @@ def _match(
     return _Match(reason=best, servers=tuple(servers.values()))
 
 
-def _put_down(use: ModelUse, match: _Match) -> tuple[list[UsePart], list[UnattributedUse]]:
+def _put_down(use: ModelUse, match: _Match, spread: str | None) -> tuple[list[UsePart], list[UnattributedUse]]:
     """The parts of a use by server and device, and what stays without one."""
-    weights, split, why = _weights(match)
-    if why is not None:
-        return [], [UnattributedUse(use=use, reason=why)]
+    split = _split(match)
+    if isinstance(split, str):
+        return [], [UnattributedUse(use=use, reason=split, endpoints=match.endpoints)]
+    in_window = Certainty.CERTAIN if spread is None else Certainty.GUESSED
     parts: list[UsePart] = []
     left: list[UnattributedUse] = []
-    for (one, name), weight in zip(match.servers, weights, strict=True):
+    for (one, name), weight in zip(match.servers, split.weights, strict=True):
         if not weight:
             continue
         if one.unattributed is not None:
-            reason = f"{one.server.fact.endpoint} served it, and {one.unattributed}"
-            left.append(UnattributedUse(use=use, reason=reason, share_ratio=weight))
+            endpoint = one.server.fact.endpoint
+            reason = f"{endpoint} served it, and {one.unattributed}"
+            left.append(UnattributedUse(use=use, reason=reason, share_ratio=weight, endpoints=(endpoint,)))
             continue
-        certainty = weakest([one.devices.certainty, match.reason.certainty])
+        certainty = weakest([one.devices.certainty, match.reason.certainty, split.certainty, in_window])
         for subject, share in one.shares.items():
             parts.append(
                 UsePart(
@@ -170,16 +202,16 @@ def _put_down(use: ModelUse, match: _Match) -> tuple[list[UsePart], list[Unattri
                     use=use,
                     share_ratio=weight * share,
                     certainty=certainty,
-                    splits=tuple(text for text in (split, one.split) if text),
+                    splits=tuple(text for text in (split.by, one.split) if text),
                 )
             )
     return parts, left
 
 
-def _weights(match: _Match) -> tuple[list[float], str | None, str | None]:
-    """The share of each server and by what it was split, or else why it cannot be."""
+def _split(match: _Match) -> _Split | str:
+    """The shares of the servers, or why they cannot be told."""
     if len(match.servers) == 1:
-        return [1.0], None, None
+        return _Split(weights=(1.0,))
     many = f"{len(match.servers)} servers offer it"
     is_counted = False
     for what, quantities in (("tokens", ("prompt_tokens", "generation_tokens")), ("requests", ("requests",))):
@@ -189,11 +221,16 @@ def _weights(match: _Match) -> tuple[list[float], str | None, str | None]:
             continue
         is_counted = True
         if sum(known) > 0:
-            split = f"split over {len(known)} servers by the {what} that each counted for it"
-            return [value / sum(known) for value in known], split, None
+            by = f"split over {len(known)} servers by the {what} that each counted for it"
+            weights = tuple(value / sum(known) for value in known)
+            covered_s = [max((seen.covered_s for seen in one.server.traffic), default=0.0) for one, _ in match.servers]
+            if min(covered_s) >= ALIKE_COVERED_RATIO * max(covered_s):
+                return _Split(weights=weights, by=by)
+            by += f", which were read over {min(covered_s) / 60:.0f} to {max(covered_s) / 60:.0f} minutes"
+            return _Split(weights=weights, by=by, certainty=Certainty.LIKELY)
     if is_counted:
-        return [], None, f"{many}, and none of them counted a token or a request of it"
-    return [], None, f"{many}, and not all of them count its tokens or its requests"
+        return f"{many}, and none of them counted a token or a request of it"
+    return f"{many}, and not all of them count its tokens or its requests"
 
 
 def _counted(work: ServerWork, model: str, quantities: tuple[str, ...]) -> float | None:

@@ -87,6 +87,7 @@ class JoinFacts:
     uses: tuple[ModelUse, ...] = ()
     dimension: str = ""  # what owners of `uses` are: "team", "user"
     told_by: str | None = None  # the source of `uses`
+    uses_spread: str | None = None  # what was assumed to cut them out of longer spans, as a clause
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -10,6 +10,10 @@ _QUANTITIES = ("requests", "input_tokens", "output_tokens", "cost_usd")
 _ROUNDING_RATIO = 1e-6
 """By so much may owners exceed their total before they count as overlapping: sums of rounded money do."""
 
+_OF_ONE_OWNER = frozenset({"team", "key", "user", "environment"})
+"""Dimensions of which a request has one owner at most, unlike tags. Where such owners exceed their total, it was told
+earlier: LiteLLM is asked for the day that is running once for all and once per team, and requests come in between."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelUses:
@@ -19,10 +23,11 @@ class ModelUses:
     overlapping: tuple[str, ...]
 
 
-def adding_up(totals: Iterable[ModelUse], parts: Iterable[ModelUse]) -> ModelUses:
+def adding_up(totals: Iterable[ModelUse], parts: Iterable[ModelUse], dimension: str = "") -> ModelUses:
     """One use per owner, and one of nobody for what is left of each model's total.
 
-    `totals` have no owner, `parts` have one. Where parts exceed their total they overlap, and the total alone counts.
+    `totals` have no owner, `parts` have one of `dimension`. Where parts exceed their total they overlap, and the total
+    alone counts; of a team, key, user or environment, which do not overlap, the parts count and nothing is left.
     """
     whole = _sum_up(totals)
     owned: dict[tuple[str, str], dict[tuple[str, str, str], ModelUse]] = {}
@@ -36,7 +41,7 @@ def adding_up(totals: Iterable[ModelUse], parts: Iterable[ModelUse]) -> ModelUse
         if total is None:
             uses += of_owners
             continue
-        rest = _rest(total, of_owners)
+        rest = _rest(total, of_owners, may_overlap=dimension not in _OF_ONE_OWNER)
         if rest is None:
             overlapping.add(model)
             uses.append(total)
@@ -74,8 +79,8 @@ def _add(one: float | None, other: float | None) -> float | None:
     return one + other
 
 
-def _rest(total: ModelUse, of_owners: list[ModelUse]) -> ModelUse | None:
-    """What of the total no owner has; None where owners have more than there is."""
+def _rest(total: ModelUse, of_owners: list[ModelUse], *, may_overlap: bool) -> ModelUse | None:
+    """What of the total no owner has; None where owners overlap and have more than there is."""
     left: dict[str, float | None] = {}
     for name in _QUANTITIES:
         there: float | None = getattr(total, name)
@@ -84,9 +89,9 @@ def _rest(total: ModelUse, of_owners: list[ModelUse]) -> ModelUse | None:
             left[name] = None
             continue
         rest = there - sum(taken)
-        if rest < -_ROUNDING_RATIO * abs(there):
+        if may_overlap and rest < -_ROUNDING_RATIO * abs(there):
             return None
-        left[name] = 0.0 if abs(rest) <= _ROUNDING_RATIO * abs(there) else rest
+        left[name] = 0.0 if rest <= _ROUNDING_RATIO * abs(there) else rest
     return ModelUse(
         model=total.model,
         provider=total.provider,

@@ -24,7 +24,7 @@ from store.inventory_queries import DeviceName, Inventory
 from store.serving_queries import counted_over
 from store.tables import NO_INSTANCE
 from store.usage import Measured
-from store.usage_queries import accounts
+from store.usage_queries import Account, accounts
 
 DEFAULT_DIMENSION = "team"
 
@@ -59,7 +59,7 @@ def join_facts(
     With a `dimension` ("team", "user", "tag") also who used the models and for how much, by the source that tells most.
     """
     state = _fresh(cluster_state_at(connection, end, cluster), end)
-    uses, told_by, found_dimension = _uses(connection, cluster, start, end, dimension)
+    account, uses = _uses(connection, cluster, start, end, dimension)
     return JoinFacts(
         start=start,
         end=end,
@@ -69,8 +69,9 @@ def join_facts(
         pods=state.pods if state else None,
         claims=state.claimed_devices if state else None,
         uses=uses,
-        dimension=found_dimension,
-        told_by=told_by,
+        dimension=account.dimension if account else "",
+        told_by=account.told_by if account else None,
+        uses_spread=account.spread if account else None,
         aliases=aliases or {},
     )
 
@@ -194,11 +195,12 @@ def _asleep(gauges: Sequence[Gauges]) -> frozenset[str]:
 
 def _uses(
     connection: Connection, cluster: str, start: datetime, end: datetime, dimension: str | None
-) -> tuple[tuple[ModelUse, ...], str | None, str]:
+) -> tuple[Account | None, tuple[ModelUse, ...]]:
+    """The best account there is, and its uses without totals beside their parts."""
     if dimension is None:
-        return (), None, ""
+        return None, ()
     told = accounts(connection, start, end, cluster=cluster, dimension=dimension)
     if not told:
-        return (), None, ""
+        return None, ()
     best = told[0]
-    return adding_up(best.totals, best.parts).uses, best.told_by, best.dimension
+    return best, adding_up(best.totals, best.parts, best.dimension).uses

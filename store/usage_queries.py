@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, select
 
+from planner.device_state import STALE_AFTER
 from planner.join_facts import ModelUse
 from planner.token_usage import TokenUsage
 from store.database import reading
@@ -27,6 +28,7 @@ _SPEND = table_of(SpendSeries)
 _HOURS = table_of(SpendHour)
 
 _SUMMED = ("requests", "input_tokens", "output_tokens", "cost_usd")
+_HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +68,17 @@ class SpendOfHour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """What one source totals over a window: by model (`totals`), and by model and owner of one dimension (`parts`)."""
+    """What one source totals over a window: by model (`totals`), and by model and owner of one dimension (`parts`).
+
+    `spread` says what was assumed, as a clause, where the source tells spans of more than an hour and the window cuts
+    one of them.
+    """
 
     told_by: str
     dimension: str
     totals: tuple[ModelUse, ...]
     parts: tuple[ModelUse, ...]
+    spread: str | None = None
 
 
 def token_usage(engine: Engine, start: datetime, end: datetime, *, cluster: str | None = None) -> tuple[ToldUsage, ...]:
@@ -185,35 +192,68 @@ def accounts(
     """What each source of use totals over the window, best first: by owners, with money, of most requests.
 
     Owners are those of `dimension`; of a source that has neither these nor totals, those of another. A span that
-    reaches beyond the window counts by its share of time in it.
+    reaches beyond the window counts by its share of time in it. Counters come last, but before the days of their own
+    gateway where the window cuts those and the counters were read all through it.
     """
     told: defaultdict[str, list[tuple[str, ModelUse]]] = defaultdict(list)
+    cut: dict[str, timedelta] = {}  # the longest span of each source that the window cuts
+    of_litellm: set[str] = set()
+    gateways: set[str] = set()
     for row in token_usage_over(connection, start, end, cluster=cluster):
         share = _share(row.usage.start, row.counted_until, start, end)
         told[row.source].append((row.usage.dimension, _use(row.usage, share)))
+        length = row.usage.end - row.usage.start
+        if 0 < share < 1 and length > _HOUR:
+            cut[row.source] = max(length, cut.get(row.source, length))
+        if row.kind == "litellm":
+            of_litellm.add(row.source)
     for hour in spend_over(connection, start, end, cluster=cluster):
         share = _share(hour.hour, hour.until, start, end)
         told[f"counters of {hour.gateway}"].append((hour.dimension, _spend_use(hour, share)))
-    found = [_account(name, rows, dimension) for name, rows in told.items()]
-    return tuple(sorted(found, key=_worth))
+        gateways.add(hour.gateway)
+    # Days and counters name their gateway differently: only where there is one of each, both are of the same.
+    is_one = len(of_litellm) == len(gateways) == 1
+    is_finer = is_one and of_litellm <= cut.keys() and _read_through(connection, start, end, cluster)
+    found = [_account(name, rows, dimension, cut.get(name)) for name, rows in told.items()]
+    last = of_litellm if is_finer else {f"counters of {gateway}" for gateway in gateways}
+    return tuple(sorted(found, key=lambda one: _worth(one, is_last=one.told_by in last)))
 
 
-def _account(name: str, rows: list[tuple[str, ModelUse]], dimension: str) -> Account:
+def _read_through(connection: Connection, start: datetime, end: datetime, cluster: str) -> bool:
+    """Whether counters of a gateway added something in the day before the window, and were read up to its end."""
+    found = (
+        select(_SPEND.c.id)
+        .join(_CLUSTERS, _CLUSTERS.c.id == _SPEND.c.cluster_id)
+        .join(_HOURS, _HOURS.c.series_id == _SPEND.c.id)
+        .where(
+            _CLUSTERS.c.name == cluster,
+            _SPEND.c.observed_at_ms >= to_ms(end - STALE_AFTER),
+            _HOURS.c.hour_ms.between(to_ms(start - timedelta(days=1)), to_ms(start - _HOUR)),
+        )
+    )
+    return connection.execute(found.limit(1)).first() is not None
+
+
+def _account(name: str, rows: list[tuple[str, ModelUse]], dimension: str, cut: timedelta | None) -> Account:
     totals = tuple(use for of, use in rows if not of)
     present = sorted({of for of, _ in rows if of})
     if dimension not in present:
         # Another kind of owner is better than leaving out what was used.
         dimension = "" if totals or not present else present[0]
     parts = tuple(use for of, use in rows if of and of == dimension)
-    return Account(told_by=name, dimension=dimension, totals=totals, parts=parts)
+    spread = None
+    if cut is not None:
+        hours = cut / _HOUR
+        spread = f"it tells spans of {hours:.0f} h, of which this window has its share of time, as if use were even"
+    return Account(told_by=name, dimension=dimension, totals=totals, parts=parts, spread=spread)
 
 
-def _worth(account: Account) -> tuple[bool, bool, bool, float, str]:
+def _worth(account: Account, *, is_last: bool) -> tuple[bool, bool, bool, float, str]:
     uses = account.totals or account.parts
     return (
         not account.parts,
         not any(use.cost_usd for use in uses),
-        account.told_by.startswith("counters of "),
+        is_last,
         -sum(use.requests or 0.0 for use in uses),
         account.told_by,
     )

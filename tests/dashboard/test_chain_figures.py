@@ -1,6 +1,6 @@
 """The chain of a device: every link with what it rests on, and what is absent with its reason."""
 
-from dashboard.chain_figures import NO_OWNER, DeviceChain, gpu_chains
+from dashboard.chain_figures import NO_OWNER, REST, DeviceChain, gpu_chains
 from dashboard.html_parts import part
 from planner.join_facts import JoinFacts
 from planner.links import Certainty, LinkReason
@@ -52,6 +52,93 @@ def test_a_use_that_nobody_owns_says_so_and_one_that_is_put_down_nowhere_has_its
     assert chain_of(facts(device(0, "a"), servers=[server("e:1", pod="a")])).engines[0].no_uses == (
         "No source tells who used its models."
     )
+
+
+def test_each_replica_shows_its_own_share_and_not_the_total_of_the_model() -> None:
+    # 500, 300 and 200 of 1,000 generated tokens; the gateway tells 20,000 tokens and 10 dollars.
+    servers = [server(f"e:{pod}", traffic(tokens=n), pod=pod) for pod, n in (("a", 500), ("b", 300), ("c", 200))]
+    told = facts(
+        device(0, "a"),
+        device(1, "b"),
+        device(2, "c"),
+        servers=servers,
+        uses=[use(LLAMA, "search", cost=10.0, input_tokens=15_000.0, output_tokens=5_000.0)],
+        told_by="gateway",
+    )
+    shown = [chain_of(told, f"GPU-{number}").engines[0].uses for number in range(3)]
+    assert [(one.tokens, one.cost_usd) for [one] in shown] == [(10_000, 5.0), (6_000, 3.0), (4_000, 2.0)]
+    page = part("gpu_chains", chains=gpu_chains(joined(told), "GPU-2"), window_s=3600.0)
+    assert "search: 4,000 tokens" in page
+    assert "$2.00" in page
+    assert "split over 3 servers by the tokens that each counted for it (20% of it here)" in page
+    assert "20,000" not in page
+
+
+def test_without_counts_the_total_is_told_as_that_of_all_servers() -> None:
+    offered = [server(f"o:{pod}", engine=ServingEngine.OLLAMA, pod=pod) for pod in "abc"]
+    uses = [
+        use(LLAMA, "search", requests=9, cost=10.0, input_tokens=15_000.0, output_tokens=5_000.0),
+        use(LLAMA, requests=1, cost=1.0, input_tokens=500.0),
+    ]
+    told = facts(device(0, "a"), device(1, "b"), device(2, "c"), servers=offered, uses=uses, told_by="gateway")
+    [engine] = chain_of(told).engines
+    assert engine.uses == ()
+    assert [(one.owner, one.tokens, one.requests, one.cost_usd, one.of) for one in engine.wholes] == [
+        ("search", 20_000, 9, 10.0, "3 servers"),
+        (REST, 500, 1, 1.0, "3 servers"),
+    ]
+    page = part("gpu_chains", chains=gpu_chains(joined(told), "GPU-0"), window_s=3600.0)
+    assert "search: total of 3 servers, this device's share is not known" in page
+    assert "and 3 servers offer it, and not all of them count its tokens or its requests" in page
+
+
+def test_an_engine_on_devices_that_cannot_be_told_apart_shows_its_own_total() -> None:
+    told = facts(
+        device(0, "a"),
+        device(1, "a"),
+        servers=[server("e:a", traffic(tokens=9), pod="a")],
+        uses=[use(LLAMA, "search", cost=4.0)],
+        told_by="gateway",
+    )
+    [whole] = chain_of(told).engines[0].wholes
+    assert (whole.cost_usd, whole.of) == (4.0, "this server")
+    assert "it runs on 2 devices" in whole.reason
+
+
+def test_what_is_left_beside_owners_is_called_the_rest() -> None:
+    told = facts(
+        device(0, "a"),
+        servers=[server("e:a", traffic(tokens=9), pod="a")],
+        uses=[use(LLAMA, "search", cost=4.0, output_tokens=9.0), use(LLAMA, cost=1.0, output_tokens=1.0)],
+        told_by="gateway",
+    )
+    assert [one.owner for one in chain_of(told).engines[0].uses] == ["search", REST]
+
+
+def test_the_workload_that_made_the_pod_is_shown_where_kubernetes_tells_it() -> None:
+    pods = [kubernetes_pod("a", owner_name="llama-8b")]
+    for servers, hops in (
+        ([server("e:a", traffic(tokens=9), pod="a")], ["Pod", "Workload", "Engine", "Model"]),
+        ([], ["Pod", "Workload"]),
+    ):
+        found = chain_of(facts(device(0, "a"), servers=servers, pods=pods))
+        steps = found.engines[0].steps if servers else found.pods
+        assert [step.hop for step in steps] == hops
+        assert (steps[1].target, steps[1].certainty) == ("Deployment llama-8b in namespace team", Certainty.CERTAIN)
+
+
+def test_use_that_is_cut_out_of_longer_spans_is_called_a_guess() -> None:
+    told = facts(
+        device(0, "a"),
+        servers=[server("e:a", traffic(tokens=9), pod="a")],
+        uses=[use(LLAMA, "search", cost=4.0)],
+        told_by="gateway",
+        uses_spread="it tells spans of 24 h",
+    )
+    [team] = chain_of(told).engines[0].uses
+    assert team.certainty is Certainty.GUESSED
+    page = part("gpu_chains", chains=gpu_chains(joined(told), "GPU-0"), window_s=3600.0)
+    assert "What gateway tells is a guess for this window: it tells spans of 24 h." in page
 
 
 def test_an_engine_that_cannot_be_split_keeps_its_tokens_and_says_why() -> None:

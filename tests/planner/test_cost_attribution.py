@@ -165,6 +165,28 @@ def test_owners_that_overlap_leave_the_total_alone() -> None:
     assert found.overlapping == ("m",)
 
 
+@pytest.mark.parametrize("dimension", ["team", "key", "user", "environment"])
+def test_owners_that_were_told_after_their_total_are_kept(dimension: str) -> None:
+    # The total of the running day is asked first; requests come in before the teams are asked, one after the other.
+    found = adding_up(
+        totals=[use("m", requests=518_523, cost=2.43), use("n", requests=10)],
+        parts=[use("m", "x", requests=518_600, cost=2.44), use("m", "y", requests=26), use("n", "x", requests=7)],
+        dimension=dimension,
+    )
+    assert {(one.model, one.owner): (one.requests, one.cost_usd) for one in found.uses} == {
+        ("m", "x"): (518_600, 2.44),
+        ("m", "y"): (26, None),
+        ("n", "x"): (7, None),
+        ("n", ""): (3, None),
+    }
+    assert found.overlapping == ()
+
+
+def test_tags_overlap_however_little() -> None:
+    found = adding_up(totals=[use("m", requests=100)], parts=[use("m", "chat", requests=101)], dimension="tag")
+    assert [one.owner for one in found.uses] == [""]
+
+
 def test_rounding_is_no_overlap_and_leaves_no_rest() -> None:
     found = adding_up(totals=[use("m", cost=0.3)], parts=[use("m", "x", cost=0.1), use("m", "y", cost=0.2)])
     assert 0.1 + 0.2 > 0.3

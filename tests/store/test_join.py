@@ -147,6 +147,38 @@ def test_money_of_teams_is_joined_to_devices_and_adds_up(engine: Engine, source_
     assert only(take_joined(engine, NOW, dimension=None)).costs is None
 
 
+def test_teams_that_were_asked_for_after_the_total_are_told(engine: Engine, source_id: int) -> None:
+    write(engine, source_id, batch(fact(NOW, pods=[pod("a")])))
+    tell_engine(engine, source_id, 7200.0)
+    told = (
+        usage(-1, requests=1000, cost_usd=5.0),
+        usage(-1, dimension="team", owner="search", requests=901, cost_usd=4.51),
+        usage(-1, dimension="team", owner="legal", requests=100, cost_usd=0.5),
+    )
+    write(engine, source_id, Batch(usage=told), target="gateway")
+    costs = only(take_joined(engine, NOW)).costs
+    assert costs is not None
+    assert {part.use.owner: part.quantity("requests") for part in costs.parts} == {"search": 901, "legal": 100}
+
+
+def test_a_day_that_is_cut_makes_its_parts_guesses(engine: Engine, source_id: int) -> None:
+    write(engine, source_id, batch(fact(NOW, pods=[pod("a")])))
+    tell_engine(engine, source_id, 7200.0)
+    write(engine, source_id, Batch(usage=(usage(-24, hours=24, cost_usd=24.0),)), target="gateway")
+    costs = only(take_joined(engine, NOW)).costs
+    assert costs is not None
+    assert [(part.quantity("cost_usd"), part.certainty) for part in costs.parts] == [(1.0, Certainty.GUESSED)]
+    assert costs.spread is not None
+
+
+def test_what_made_a_pod_is_known_from_kubernetes(engine: Engine, source_id: int) -> None:
+    write(engine, source_id, batch(fact(NOW, pods=[pod("a")])))
+    assert only(take_joined(engine, NOW)).work.pod_owners == {}
+    alone = kubernetes_pod("b", owner_kind=None, owner_name=None)
+    tell_kubernetes(engine, source_id, pods=(kubernetes_pod("a"), alone))
+    assert only(take_joined(engine, NOW)).work.pod_owners == {("inference", "a"): "Deployment llm"}
+
+
 def test_counters_of_a_gateway_stand_in_where_nothing_else_tells_of_money(engine: Engine, source_id: int) -> None:
     write(engine, source_id, batch(fact(NOW, pods=[pod("a")])))
     tell_engine(engine, source_id, 7200.0)

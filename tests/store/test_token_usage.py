@@ -182,3 +182,61 @@ def test_a_source_that_knows_other_owners_only_is_taken_by_those(engine: Engine,
     tell(engine, source_id, usage(0, dimension="user", owner="u1", requests=10), at=HOUR)
     [found] = account(engine, 0, HOUR)
     assert (found.dimension, [use.owner for use in found.parts]) == ("user", ["u1"])
+
+
+def tell_days(engine: Engine) -> int:
+    """A gateway that tells its use by day, of all and of one team: 24 requests in the day from NOW on."""
+    gateway = register_source(engine, cluster="default", name="gateway", kind="litellm", interval_s=30, now=NOW)
+    told = [
+        usage(0, hours=24, requests=24, cost_usd=2.4),
+        usage(0, hours=24, dimension="team", owner="search", requests=24, cost_usd=2.4),
+    ]
+    tell(engine, gateway, *told, at=24 * HOUR)
+    return gateway
+
+
+def tell_counters(engine: Engine, gateway: int, *at_and_value: tuple[float, float]) -> None:
+    for at, value in at_and_value:
+        counted = (spend(at, value, "requests"), spend(at, value / 10))
+        write(engine, gateway, Batch(spend=counted), at=after(at))
+
+
+def test_a_day_that_the_window_cuts_is_said_to_be_spread(engine: Engine, source_id: int) -> None:
+    tell_days(engine)
+    [cut] = account(engine, 5 * HOUR, 6 * HOUR)
+    assert [use.requests for use in cut.parts] == [1.0]
+    assert cut.spread == "it tells spans of 24 h, of which this window has its share of time, as if use were even"
+    [whole] = account(engine, 0, 24 * HOUR)
+    assert ([use.requests for use in whole.parts], whole.spread) == ([24.0], None)
+
+
+def test_counters_that_were_read_all_through_the_window_come_before_cut_days(engine: Engine, source_id: int) -> None:
+    gateway = tell_days(engine)
+    # 2 requests before the window, 7 in the hour that is asked for.
+    tell_counters(engine, gateway, (2 * HOUR, 10.0), (5 * HOUR, 12.0), (6 * HOUR, 19.0))
+    first, second = account(engine, 5 * HOUR, 6 * HOUR)
+    assert (first.told_by, first.spread, second.told_by) == ("counters of litellm:4000", None, "gateway")
+    assert [(use.owner, use.requests, use.cost_usd) for use in first.parts] == [("search", 7.0, pytest.approx(0.7))]
+    assert account(engine, 0, 24 * HOUR)[0].told_by == "gateway"  # which tells this window whole
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        ((5.5 * HOUR, 1.0), (6 * HOUR, 9.0)),  # since the middle of the window
+        ((2 * HOUR, 1.0), (5 * HOUR, 5.0), (5.5 * HOUR, 9.0)),  # up to its middle
+    ],
+)
+def test_counters_that_were_read_for_a_part_of_the_window_stay_behind(
+    engine: Engine, source_id: int, read: tuple[tuple[float, float], ...]
+) -> None:
+    tell_counters(engine, tell_days(engine), *read)
+    assert [one.told_by for one in account(engine, 5 * HOUR, 6 * HOUR)] == ["gateway", "counters of litellm:4000"]
+
+
+def test_counters_and_days_of_several_gateways_are_not_taken_for_one(engine: Engine, source_id: int) -> None:
+    gateway = tell_days(engine)
+    tell_counters(engine, gateway, (2 * HOUR, 1.0), (5 * HOUR, 5.0), (6 * HOUR, 9.0))
+    other = tuple(spend(at, at, gateway="other:4000") for at in (5 * HOUR, 6 * HOUR))
+    write(engine, gateway, Batch(spend=other), at=after(6 * HOUR))
+    assert account(engine, 5 * HOUR, 6 * HOUR)[0].told_by == "gateway"
