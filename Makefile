@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # Estimators that the memory model is measured beside, each in its own words; nothing else imports them.
 RIVALS := $(VENV)/rivals
 
-.PHONY: install run test test-slow lint docs bench lock system-packages clean
+.PHONY: install run test test-slow lint docs bench bench-hour lock system-packages clean
 
 install: $(INSTALLED)
 
@@ -47,6 +47,10 @@ bench: install
 	  || { rm -rf $(RIVALS); echo "Other estimators cannot be installed: our readings of their formulas stand in."; }
 	@if [ -d ../shared/reference/memory ]; then PYTHONPATH=$(RIVALS) $(BIN)/python -m benchmarks.memory_model; \
 	else echo "No recorded runs of engines beside the project: the memory model is not scored."; fi
+
+# An hour of every source with faults; at its end the store must agree with the simulated cluster's own account.
+bench-hour: install
+	$(BIN)/python -m benchmarks.endurance
 
 # Only what is missing is installed; without root or sudo the tests that need it say so and are skipped.
 system-packages:

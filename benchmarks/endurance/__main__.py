@@ -245,7 +245,7 @@ def _text(
         f"Store: {store_bytes / 2**20:.0f} MiB."
     )
     differences = f"Not equal:{differing}" if differing else "Every figure is equal."
-    return "\n\n".join((run, agreed, differences, tried, others, process))
+    return f"{run}\n\n{agreed}\n\n{differences}\n\n{tried}\n\n{others}\n\n{process}"
 
 
 def _held(one: Resources) -> str:

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 
+from sample_data.clock_skew import ClockSkews
 from sample_data.cluster import simulated_cluster
 from sample_data.dcgm_exporter import exposition
 from sample_data.exporter_versions import ExporterVersion
@@ -209,3 +211,35 @@ def test_a_taken_port_is_told_with_what_to_do(running: tuple["subprocess.Popen[s
     _, url = running
     with pytest.raises(PortTaken, match="give another port, or 0"):
         serve(port=int(url.rsplit(":", 1)[1]))
+
+
+def test_a_failing_answer_lies_over_another_process_and_leaves_it_behind() -> None:
+    faults = Faults(CLUSTER)
+    app = make_app(CLUSTER, lambda: NOW.replace(minute=5), faults=faults)
+    faults.set("gpu-h100-03", FaultKind.COUNTER_RESET, NOW)
+    restarted = _get(app, "/nodes/gpu-h100-03/metrics").text
+    faults.set("gpu-h100-03", FaultKind.UNAVAILABLE, NOW)
+    assert _get(app, "/nodes/gpu-h100-03/metrics").status_code == 503
+    faults.clear("gpu-h100-03")
+    assert _get(app, "/nodes/gpu-h100-03/metrics").text == restarted
+    faults.set("gpu-h100-03", FaultKind.UNAVAILABLE, NOW)
+    faults.set("gpu-h100-03", FaultKind.GENERATION_CHANGE, NOW)
+    assert "DCGM_FI_DEV_FB_USED_BYTES{" in _get(app, "/nodes/gpu-h100-03/metrics").text
+    faults.clear("gpu-h100-03")
+    assert _get(app, "/nodes/gpu-h100-03/metrics").text == exposition(CLUSTER, "gpu-h100-03", NOW.replace(minute=5))
+
+
+def test_a_server_whose_clock_is_off_dates_its_answers_by_it() -> None:
+    app = make_app(CLUSTER, lambda: NOW, allow_faults=True, skews=ClockSkews())
+
+    def ahead_s(path: str) -> float:
+        (date,) = _get(app, path).headers.get_list("date")
+        return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+
+    path = "/faults/clock-skew?path=/nodes/gpu-h100-03/&seconds="
+    assert _request(app, "POST", path + "7200").status_code == 200
+    assert ahead_s("/nodes/gpu-h100-03/metrics") == pytest.approx(7200, abs=60)
+    assert ahead_s("/nodes/gpu-h100-01/metrics") == pytest.approx(0, abs=60)
+    assert _request(app, "POST", path + "0").status_code == 200
+    assert ahead_s("/nodes/gpu-h100-03/metrics") == pytest.approx(0, abs=60)
+    assert _request(app, "POST", path + "soon").status_code == 400
