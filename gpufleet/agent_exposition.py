@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from collectors.dcgm.metrics import ROWS as DCGM_ROWS
+from collectors.dcgm.mig_mode import MIG_MODE_FAMILY
+from collectors.dcgm.placements import DEVICES_FAMILY, PODS_FAMILY
 from collectors.nvml.xid_codes import xid_text
 from planner.hardware import MigMode
 from planner.metrics import BY_NAME
@@ -19,9 +21,6 @@ from planner.units import MIB
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 XID_FAMILY = "DCGM_FI_DEV_XID_ERRORS"
-MIG_MODE_FAMILY = "DCGM_FI_DEV_MIG_MODE"  # DCGM 4.6.0, field 67
-DEVICES_FAMILY = "gpufleet_device"
-PODS_FAMILY = "gpufleet_pod_on_device"
 
 NEIGHBOURS = 4
 """How many numbers next to the converted one are tried on each side, for one that converts back exactly."""
@@ -68,6 +67,7 @@ FAMILIES: tuple[_Family, ...] = (
     _family("remapped_rows_uncorrectable", "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS"),
     _family("remapped_rows_correctable", "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS"),
     _family("row_remap_failed", "DCGM_FI_DEV_ROW_REMAP_FAILURE"),
+    _family("row_remap_pending", "DCGM_FI_DEV_ROW_REMAP_PENDING"),
     _family("nvlink_bytes_per_s", "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL", 1 / 1_024_000, "in KiB/s / 1000"),
     _family("nvlink_tx_bytes_per_s", "DCGM_FI_PROF_NVLINK_TX_BYTES", unit="in bytes/s"),
     _family("nvlink_rx_bytes_per_s", "DCGM_FI_PROF_NVLINK_RX_BYTES", unit="in bytes/s"),

@@ -81,6 +81,7 @@ METRICS: tuple[Metric, ...] = (
     _counter("remapped_rows_uncorrectable", Level.GPU, "Rows remapped for uncorrectable errors."),
     _counter("remapped_rows_correctable", Level.GPU, "Rows remapped for correctable errors."),
     _gauge("row_remap_failed", Level.GPU, "1 when a row remapping failed: the GPU wants replacing."),
+    _gauge("row_remap_pending", Level.GPU, "1 when memory rows wait to be remapped, which the next GPU reset does."),
 )
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}

@@ -27,7 +27,7 @@ _SAMPLES = table_of(Sample)
 ACTIVITY_METRICS = ("sm_active_ratio", "gr_engine_active_ratio", "gpu_busy_ratio")
 """What says how busy a device is, best first: the later ones count a device as busy when one small kernel runs."""
 
-_CODES = frozenset({"xid_code", "clock_event_reasons", "row_remap_failed"})
+_CODES = frozenset({"xid_code", "clock_event_reasons", "row_remap_failed", "row_remap_pending"})
 """Codes and flags: the mean of two codes is no code, so a bucket shows the largest one seen in it."""
 
 _SPACING_SAMPLES = 50  # newest samples that tell how far apart a device's samples are

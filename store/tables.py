@@ -205,6 +205,7 @@ class Sample(SQLModel, table=True):
     remapped_rows_uncorrectable: float | None = None
     remapped_rows_correctable: float | None = None
     row_remap_failed: float | None = None
+    row_remap_pending: float | None = None
 
 
 class ScenarioRecord(SQLModel, table=True):

@@ -139,7 +139,8 @@ class DcgmCollector:
     def collect(self, now: datetime, watermarks: Mapping[str, datetime]) -> Iterator[Attempt]:
         """Scrape every exporter that is due once; attempts come in the order in which the exporters answer.
 
-        An exporter that keeps failing is tried less often, see `Backoff`; what is not tried makes no attempt.
+        An exporter that keeps failing, or asks to be left alone, is tried less often, see `Backoff`; what is not tried
+        makes no attempt.
         """
         questions = [
             Question(url=url, is_failing=self._backoff.failures(url) > 0)
@@ -150,7 +151,7 @@ class DcgmCollector:
             if attempt.error is None:
                 self._backoff.succeeded(fetched.url)
             else:
-                self._backoff.failed(fetched.url, attempt.started_at)
+                self._backoff.failed(fetched.url, attempt.started_at, retry_after=fetched.retry_after)
             yield attempt
 
     def close(self) -> None:

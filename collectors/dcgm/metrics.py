@@ -213,6 +213,7 @@ ROWS: tuple[MetricRow, ...] = (
     _row("remapped_rows_correctable", "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", as_is, CSV),
     _row("row_remap_failed", "DCGM_FI_DEV_ROW_REMAP_FAILED", as_is, HEADER),
     _row("row_remap_failed", "DCGM_FI_DEV_ROW_REMAP_FAILURE", as_is, CSV),
+    _row("row_remap_pending", "DCGM_FI_DEV_ROW_REMAP_PENDING", as_is, HEADER),  # field 396, in no default counter list
 )
 
 RANK: dict[str, int] = {row.source_name: rank for rank, row in enumerate(ROWS)}

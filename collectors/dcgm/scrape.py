@@ -12,7 +12,8 @@ from typing import NamedTuple, TypeVar
 
 from collectors.dcgm.gaps import GapBook
 from collectors.dcgm.metrics import RANK, Implausible, MetricRow, is_dcgm, plausible, rows_of_scrape
-from collectors.dcgm.mig_mode import NOT_UNDER_MIG, GpuSigns, judge_mig_mode
+from collectors.dcgm.mig_mode import MIG_MODE_FAMILY, NOT_UNDER_MIG, GpuSigns, judge_mig_mode, told_mode
+from collectors.dcgm.placements import DEVICES_FAMILY, placement_starts
 from collectors.dcgm.wire import Line
 from planner.hardware import MigMode
 from planner.metrics import BY_NAME, Level
@@ -78,6 +79,12 @@ class _Candidate(NamedTuple):  # made for every value: a frozen dataclass takes 
 class _Gpu:
     lines: list[Line] = field(default_factory=list)
     instances: set[int] = field(default_factory=set)
+    told_mode: MigMode | None = None
+
+    @property
+    def is_under_mig(self) -> bool:
+        """Whether MIG mode is on for certain, not by inference."""
+        return bool(self.instances) or self.told_mode is MigMode.ENABLED
 
 
 def understand(scrape: Scrape, gaps: GapBook) -> Understood:
@@ -88,11 +95,15 @@ def understand(scrape: Scrape, gaps: GapBook) -> Understood:
         gpu.lines.append(line)
         if line.subject.gi_id is not None:
             gpu.instances.add(line.subject.gi_id)
-    rows = rows_of_scrape(_values_by_name(scrape.lines))
+    by_name = _values_by_name(scrape.lines)
+    rows = rows_of_scrape(by_name)
+    if MIG_MODE_FAMILY in by_name:
+        _add_told_modes(gpus, scrape.lines)
+    starts = placement_starts(scrape.lines) if DEVICES_FAMILY in by_name else {}
     candidates, failures = _convert(scrape.lines, rows, gaps)
     values: dict[tuple[Subject, str], float] = {}
     for (subject, metric), choices in candidates.items():
-        if metric in NOT_UNDER_MIG and gpus[subject.gpu_uuid].instances:
+        if metric in NOT_UNDER_MIG and gpus[subject.gpu_uuid].is_under_mig:
             continue  # old exporters write 0 where there is nothing to measure
         best = choices[0] if len(choices) == 1 else min(choices, key=lambda choice: choice.order)
         values[subject, metric] = best.value
@@ -111,9 +122,19 @@ def understand(scrape: Scrape, gaps: GapBook) -> Understood:
             Reading(subject=subject, metric=metric, value=value, observed_at=scrape.observed_at)
             for (subject, metric), value in values.items()
         ),
-        facts=tuple(_fact(uuid, gpu, scrape, modes[uuid]) for uuid, gpu in gpus.items()),
+        facts=tuple(_fact(uuid, gpu, scrape, modes[uuid], starts) for uuid, gpu in gpus.items()),
         strangers=len({name for _, values_ in scrape.lines for name, _, _ in values_ if not is_dcgm(name)}),
     )
+
+
+def _add_told_modes(gpus: Mapping[GpuUuid, _Gpu], lines: Iterable[tuple[Line, Sequence[Value]]]) -> None:
+    told: dict[GpuUuid, list[float]] = defaultdict(list)
+    for line, samples in lines:
+        for name, number, _ in samples:
+            if name == MIG_MODE_FAMILY and number is not None:
+                told[line.subject.gpu_uuid].append(number)
+    for uuid, values in told.items():
+        gpus[uuid].told_mode = told_mode(values)
 
 
 def _values_by_name(lines: Iterable[tuple[Line, Sequence[Value]]]) -> dict[str, list[float]]:
@@ -217,10 +238,11 @@ def _signs(uuid: GpuUuid, gpu: _Gpu, values: Mapping[tuple[Subject, str], float]
         has_instance_framebuffer=any((Subject(gpu_uuid=uuid, gi_id=gi_id), used) in values for gi_id in gpu.instances),
         is_alive=(whole, "power_watts") in values and (whole, "temperature_celsius") in values,
         model_name=_first(line.labels.model_name for line in gpu.lines),
+        told_mode=gpu.told_mode,
     )
 
 
-def _fact(uuid: GpuUuid, gpu: _Gpu, scrape: Scrape, mode: MigMode | None) -> GpuFact:
+def _fact(uuid: GpuUuid, gpu: _Gpu, scrape: Scrape, mode: MigMode | None, starts: Mapping[Subject, int]) -> GpuFact:
     profiles: dict[int, str] = dict.fromkeys(gpu.instances, PROFILE_UNKNOWN)
     for line in gpu.lines:
         if line.subject.gi_id is not None and line.labels.gi_profile is not None:
@@ -234,7 +256,10 @@ def _fact(uuid: GpuUuid, gpu: _Gpu, scrape: Scrape, mode: MigMode | None) -> Gpu
         pci_bus_id=_first(line.labels.pci_bus_id for line in gpu.lines),
         driver_version=_first(line.labels.driver_version for line in gpu.lines),
         mig_mode=mode,
-        instances=tuple(InstanceFact(gi_id=gi_id, profile=profile) for gi_id, profile in sorted(profiles.items())),
+        instances=tuple(
+            InstanceFact(gi_id=gi_id, profile=profile, start=starts.get(Subject(gpu_uuid=uuid, gi_id=gi_id)))
+            for gi_id, profile in sorted(profiles.items())
+        ),
         pods=_pods(gpu.lines),
     )
 

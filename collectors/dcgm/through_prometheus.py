@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 
 from collectors.dcgm.gaps import GapBook
 from collectors.dcgm.metrics import ROWS, metric_of
+from collectors.dcgm.mig_mode import MIG_MODE_FAMILY
 from collectors.dcgm.node_name import node_of_target
+from collectors.dcgm.placements import DEVICES_FAMILY, PODS_FAMILY
 from collectors.dcgm.scrape import Scrape, Value, understand
 from collectors.dcgm.wire import Line, NoDevice, PodName, read_line
 from collectors.plain_text import plain_text
@@ -21,6 +23,9 @@ from collectors.prometheus_windows import PrometheusWindows, Window
 from collectors.source import Attempt
 from planner.readings import Batch, Gap, GpuFact, Reading
 from planner.units import GpuUuid, NodeName
+
+FAMILIES = (*(row.source_name for row in ROWS), MIG_MODE_FAMILY, DEVICES_FAMILY, PODS_FAMILY)
+"""Everything that is asked for; the last two are those of `gpufleet agent`."""
 
 TargetKey = tuple[str, str]
 """Job and instance: what tells one scrape target from another in Prometheus."""
@@ -48,7 +53,7 @@ class PrometheusCollector:
         self._config = config
         self._reader = PrometheusReader(config)
         self._windows = PrometheusWindows(config)
-        self._metrics = selector((row.source_name for row in ROWS), jobs=config.jobs)
+        self._metrics = selector(FAMILIES, jobs=config.jobs)
         self._up = selector(("up",), jobs=config.jobs)
 
     def collect(self, now: datetime, watermarks: Mapping[str, datetime]) -> Iterator[Attempt]:

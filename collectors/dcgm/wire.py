@@ -61,6 +61,7 @@ class LineLabels(BaseModel):
         default=None, validation_alias=AliasChoices("DCGM_FI_SYSTEM_DRIVER_VERSION", "DCGM_FI_DRIVER_VERSION")
     )
     vgpu: Text = None  # replica of a time-sliced or MPS-shared GPU
+    placement_start: Annotated[int | None, BeforeValidator(_index)] = None  # only `gpufleet agent` writes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -197,6 +197,7 @@ CALLS: tuple[CallRow, ...] = (
     CallRow(metric="remapped_rows_correctable", functions=(REMAPPED_ROWS,), pick=0, convert=as_is),
     CallRow(metric="remapped_rows_uncorrectable", functions=(REMAPPED_ROWS,), pick=1, convert=as_is),
     CallRow(metric="row_remap_failed", functions=(REMAPPED_ROWS,), pick=3, convert=as_is),
+    CallRow(metric="row_remap_pending", functions=(REMAPPED_ROWS,), pick=REMAP_PENDING_PICK, convert=as_is),
 )
 
 PCIE_THROUGHPUT: tuple[CallRow, ...] = (

@@ -35,10 +35,10 @@ def readings(batch: Batch) -> dict[tuple[str, str], float]:
 
 
 def without_what_the_format_cannot_say(fact: GpuFact) -> GpuFact:
-    """Placements, compute instances, processes, and pods that have no name."""
+    """Compute instances, processes, and pods that have no name."""
     return replace(
         fact,
-        instances=tuple(InstanceFact(gi_id=one.gi_id, profile=one.profile) for one in fact.instances),
+        instances=tuple(replace(one, compute_instances=()) for one in fact.instances),
         pods=tuple(pod for pod in fact.pods if pod.namespace),
         processes=(),
     )
@@ -146,10 +146,11 @@ def gpus(draw: st.DrawFn, number: int, node: str) -> tuple[GpuFact, list[Reading
     )
     instances.sort()
     devices: list[int | None] = [one.gi_id for one in instances] or [None]
+    mode = MigMode.ENABLED if instances else draw(st.sampled_from([MigMode.ENABLED, MigMode.DISABLED]))
     found: list[Reading] = []
     for metric in BY_NAME.values():
         is_whole = metric.level is Level.GPU
-        if instances and metric.name in PERCENTS:
+        if mode is MigMode.ENABLED and metric.name in PERCENTS:
             continue
         for gi_id in [None] if is_whole else devices:
             if metric.name != "memory_total_bytes" and draw(st.booleans()):
@@ -171,7 +172,7 @@ def gpus(draw: st.DrawFn, number: int, node: str) -> tuple[GpuFact, list[Reading
         model_name=draw(st.none() | texts),
         pci_bus_id=draw(st.none() | st.just("00000000:1A:00.0")),
         driver_version=draw(st.none() | texts),
-        mig_mode=MigMode.ENABLED if instances else MigMode.DISABLED,
+        mig_mode=mode,
         instances=tuple(instances),
         pods=tuple(pod for gi_id in devices for pod in draw(pods_of(gi_id))),
     )
@@ -198,11 +199,7 @@ def test_every_batch_comes_back_as_it_went(batch: Batch) -> None:
     assert found == pytest.approx(told, rel=1e-15)
     facts = {fact.gpu_uuid: fact for fact in again.facts}
     for fact in batch.facts:
-        mode = facts[fact.gpu_uuid].mig_mode  # an exporter does not tell it, the collector judges by what is there
-        assert replace(facts[fact.gpu_uuid], mig_mode=None) == replace(
-            without_what_the_format_cannot_say(fact), mig_mode=None
-        )
-        assert not fact.instances or mode is MigMode.ENABLED
+        assert facts[fact.gpu_uuid] == without_what_the_format_cannot_say(fact)
     assert len(facts) == len(batch.facts)
     assert not [gap for gap in again.gaps if "not read" in gap.reason]
 

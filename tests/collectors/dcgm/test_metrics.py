@@ -81,6 +81,8 @@ def test_names_that_are_no_field_of_dcgm_do_not_creep_in(reference: Path) -> Non
         ("DCGM_FI_PROF_SM_ACTIVE", 0.5, "sm_active_ratio", 0.5),
         ("DCGM_FI_PROF_SM_UTIL_RATIO", 0.5, "sm_active_ratio", 0.5),
         ("dcgm_fi_prof_gr_engine_active", 0.5, "gr_engine_active_ratio", 0.5),
+        ("DCGM_FI_DEV_ROW_REMAP_PENDING", 1, "row_remap_pending", 1),
+        ("DCGM_FI_DEV_ROW_REMAP_PENDING", 0, "row_remap_pending", 0),
     ],
 )
 def test_every_generation_ends_in_base_units(name: str, value: float, metric: str, expected: float) -> None:

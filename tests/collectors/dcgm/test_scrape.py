@@ -107,6 +107,80 @@ def test_a_board_without_mig_is_not_taken_for_one_in_mig_mode() -> None:
     assert mode(text) is None
 
 
+MIG_MODE = "DCGM_FI_DEV_MIG_MODE"
+
+
+def test_mig_mode_is_what_the_exporter_says_where_nothing_else_tells() -> None:
+    assert mode(EMPTY_MIG + line(MIG_MODE, 1)) is MigMode.ENABLED
+    assert mode(EMPTY_MIG + line(MIG_MODE, 0)) is MigMode.DISABLED
+
+
+def test_what_the_exporter_says_of_mig_mode_beats_what_would_be_inferred() -> None:
+    assert mode(line("DCGM_FI_DEV_FB_USED", 0) + line(MIG_MODE, 1)) is MigMode.ENABLED
+    alone_without_framebuffer = EMPTY_MIG + line("DCGM_FI_DEV_FB_USED", 3, uuid=OTHER)
+    assert mode(alone_without_framebuffer + line(MIG_MODE, 0)) is MigMode.DISABLED
+
+
+def test_mig_mode_of_one_gpu_says_nothing_of_another() -> None:
+    text = EMPTY_MIG + line(MIG_MODE, 1, uuid=OTHER)
+    assert (mode(text), mode(text, OTHER)) == (None, MigMode.ENABLED)
+
+
+@pytest.mark.parametrize("value", ["2", "9223372036854775792", "2147483632", "-1", "NaN", "on", ""])
+def test_a_mig_mode_that_is_none_leaves_the_inference(value: str) -> None:
+    assert mode(line("DCGM_FI_DEV_GPU_UTIL", 0) + line(MIG_MODE, value)) is MigMode.DISABLED
+    assert mode(EMPTY_MIG + line(MIG_MODE, value)) is None
+
+
+def test_mig_modes_that_differ_leave_the_inference() -> None:
+    assert mode(EMPTY_MIG + line(MIG_MODE, 0) + line(MIG_MODE, 1, gpu="1")) is None
+
+
+def test_instances_that_are_there_beat_a_mig_mode_that_says_otherwise() -> None:
+    assert mode(line("DCGM_FI_DEV_FB_USED", 5, gi=3) + line(MIG_MODE, 0)) is MigMode.ENABLED
+
+
+def test_utilisation_is_not_believed_where_mig_is_on_without_an_instance() -> None:
+    batch = read(EMPTY_MIG + line("DCGM_FI_DEV_GPU_UTIL", 0) + line(MIG_MODE, 1))
+    assert (UUID, "gpu_busy_ratio") not in readings(batch)
+    assert reasons(batch, "gpu_busy_ratio") == ["not available under MIG"]
+
+
+def placed(text: str) -> list[tuple[int, int | None]]:
+    return [(one.gi_id, one.start) for fact in read(text).facts for one in fact.instances]
+
+
+def test_gpufleet_agent_tells_where_an_instance_lies() -> None:
+    text = line("DCGM_FI_DEV_FB_USED", 5, gi=3) + line("DCGM_FI_DEV_FB_USED", 5, gi=9)
+    text += line("gpufleet_device", 1, gi=3, placement_start="4") + line("gpufleet_device", 1, gi=9)
+    assert placed(text) == [(3, 4), (9, None)]
+
+
+def test_a_start_on_another_family_is_somebody_elses_label() -> None:
+    assert placed(line("DCGM_FI_DEV_FB_USED", 5, gi=3, placement_start="4")) == [(3, None)]
+
+
+@pytest.mark.parametrize("start", ["", "-1", "four", "99999", "4.0", "1e1"])
+def test_a_start_that_is_no_placement_unit_is_not_taken(start: str) -> None:
+    assert placed(line("gpufleet_device", 1, gi=3, placement_start=start) + line("DCGM_FI_DEV_FB_USED", 5, gi=3)) == [
+        (3, None)
+    ]
+
+
+def test_an_instance_with_two_starts_has_none() -> None:
+    text = line("DCGM_FI_DEV_FB_USED", 5, gi=3)
+    text += line("gpufleet_device", 1, gi=3, placement_start="4") + line(
+        "gpufleet_device", 1, gi=3, placement_start="0"
+    )
+    assert placed(text) == [(3, None)]
+
+
+def test_a_start_belongs_to_the_gpu_of_its_line() -> None:
+    text = line("DCGM_FI_DEV_FB_USED", 5, gi=3) + line("DCGM_FI_DEV_FB_USED", 5, gi=3, uuid=OTHER)
+    text += line("gpufleet_device", 1, gi=3, uuid=OTHER, placement_start="2")
+    assert placed(text) == [(3, None), (3, 2)]
+
+
 def test_an_instance_whose_profile_nobody_names_is_still_an_instance() -> None:
     (fact,) = read(line("DCGM_FI_DEV_FB_USED", 3, gi=4, GPU_I_PROFILE=None)).facts
     assert fact.instances == (InstanceFact(gi_id=4, profile="unknown"),)

@@ -15,7 +15,8 @@ from collectors.prometheus import Series, WindowTooLarge
 from collectors.prometheus_config import PrometheusConfig
 from collectors.prometheus_windows import MIN_WINDOW_S
 from collectors.source import Attempt
-from planner.readings import Batch, PodFact
+from planner.hardware import MigMode
+from planner.readings import Batch, InstanceFact, PodFact
 from tests.collectors.dcgm.lines import OTHER, UUID
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -308,11 +309,29 @@ def test_hostile_labels_break_nothing_and_never_reach_a_query(server: FakeReader
     assert not any("vector(1)" in text for text in server.selectors)
 
 
-def test_the_query_names_every_family_of_the_table_and_nothing_else(server: FakeReader) -> None:
+def test_the_query_names_every_family_that_is_read_and_nothing_else(server: FakeReader) -> None:
     collect(jobs=["dcgm"])
     (names,) = re.findall(r'__name__=~"([^"]*)"', server.selectors[0])
-    assert set(names.split("|")) == {row.source_name for row in ROWS}
+    others = {"DCGM_FI_DEV_MIG_MODE", "gpufleet_device", "gpufleet_pod_on_device"}
+    assert set(names.split("|")) == {row.source_name for row in ROWS} | others
     assert 'job=~"dcgm"' in server.selectors[0]
+
+
+def test_an_agent_behind_prometheus_tells_mig_mode_placements_and_pods_that_share(server: FakeReader) -> None:
+    instance = {"GPU_I_ID": "3", "GPU_I_PROFILE": "3g.20gb"}
+    server.add("DCGM_FI_DEV_FB_USED", {60: 5, 30: 5}, **instance)
+    server.add("DCGM_FI_DEV_MIG_MODE", {60: 1, 30: 1})
+    server.add("gpufleet_device", {60: 1, 30: 1}, placement_start="4", **instance)
+    server.add("DCGM_FI_DEV_POWER_USAGE", {60: 60, 30: 60}, UUID=OTHER, gpu="1")
+    server.add("DCGM_FI_DEV_MIG_MODE", {60: 0, 30: 1}, UUID=OTHER, gpu="1")
+    for place, name in enumerate("ab"):
+        server.add("gpufleet_pod_on_device", {60: 1, 30: 1}, namespace="llm", pod=name, vgpu=str(place), **instance)
+    batch = only(collect())
+    cut = [fact for fact in batch.facts if fact.gpu_uuid == UUID]
+    assert {fact.instances for fact in cut} == {(InstanceFact(gi_id=3, profile="3g.20gb", start=4),)}
+    assert {(pod.name, pod.shared) for fact in cut for pod in fact.pods} == {("a", True), ("b", True)}
+    other = sorted((fact for fact in batch.facts if fact.gpu_uuid == OTHER), key=lambda fact: fact.observed_at)
+    assert [fact.mig_mode for fact in other] == [MigMode.DISABLED, MigMode.ENABLED]
 
 
 def test_two_gpus_of_one_node_are_both_told(server: FakeReader) -> None:

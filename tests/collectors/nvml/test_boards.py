@@ -53,6 +53,7 @@ def test_a_whole_gpu_gives_everything() -> None:
         "remapped_rows_correctable": 1,
         "remapped_rows_uncorrectable": 0,
         "row_remap_failed": 0,
+        "row_remap_pending": 0,
         "memory_used_bytes": 32362 * MIB,
         "memory_reserved_bytes": 614 * MIB,
         "memory_free_bytes": (143771 - 614 - 32362) * MIB,
@@ -261,6 +262,7 @@ def test_rows_that_wait_to_be_remapped_are_told() -> None:
     batch = read_once(a100(remapped_rows=(0, 2, 1, 0)))
     assert of(batch, gpu_uuid(0))["remapped_rows_uncorrectable"] == 2
     assert of(batch, gpu_uuid(0))["row_remap_failed"] == 0
+    assert of(batch, gpu_uuid(0))["row_remap_pending"] == 1
     assert any("wait to be remapped" in reason for reason in reasons(batch, None))
 
 

@@ -94,6 +94,7 @@ def recorded(text: str, uuid: str) -> FakeGpu:
                 "pcie_rx_bytes_per_s": 6346 * 1024,
                 "power_throttle_s": 0,
                 "row_remap_failed": 0,
+                "row_remap_pending": 0,
             },
         ),
         (

@@ -64,7 +64,12 @@ RESTS_ON: dict[str, set[str]] = {
     "nvmlDeviceGetCurrentClocksEventReasons": {"clock_event_reasons"},
     "nvmlDeviceGetViolationStatus": {"power_throttle_s", "thermal_throttle_s"},
     "nvmlDeviceGetTotalEccErrors": {"ecc_uncorrectable", "ecc_correctable"},
-    "nvmlDeviceGetRemappedRows": {"remapped_rows_correctable", "remapped_rows_uncorrectable", "row_remap_failed"},
+    "nvmlDeviceGetRemappedRows": {
+        "remapped_rows_correctable",
+        "remapped_rows_uncorrectable",
+        "row_remap_failed",
+        "row_remap_pending",
+    },
     "nvmlDeviceGetFieldValues": {"memory_temperature_celsius"} | LINKS,
     "nvmlGpmQueryDeviceSupport": ACTIVITY | PCIE | LINKS,
     "nvmlGpmSampleAlloc": ACTIVITY | PCIE | LINKS,
