@@ -16,6 +16,7 @@ from planner.hardware import Board, MigMode
 from planner.metrics import METRICS, Level
 from planner.readings import Subject
 from planner.units import GpuUuid, NodeName
+from planner.unseen_allocations import UnseenAllocation, unseen_allocations, with_unseen_allocation
 from store.database import reading
 from store.inventory_queries import DeviceName, Inventory, cluster_names, device_names, inventory_at
 from store.join import DEFAULT_DIMENSION, JoinedCluster, devices_of, join_facts, pods_of
@@ -49,6 +50,7 @@ class _Known:
     inventory: Inventory
     measured: Mapping[DeviceName, Measured]
     work: Mapping[DeviceName, DeviceWork]
+    unseen: Mapping[DeviceName, UnseenAllocation]
     claimed: frozenset[int]  # clusters in which resource claims tell what is allocated
     now: datetime
     window: timedelta
@@ -121,6 +123,11 @@ def take_joined(
             _device_name(cluster_id, subject): one
             for cluster_id, work in works.items()
             for subject, one in work.devices.items()
+        },
+        unseen={
+            _device_name(cluster_id, subject): one
+            for cluster_id, facts in told.items()
+            for subject, one in unseen_allocations(facts, works[cluster_id].devices).items()
         },
         claimed=frozenset(cluster_id for cluster_id, facts in told.items() if facts.claims),
         now=now,
@@ -228,7 +235,7 @@ def _verdict(
     *,
     cut_into_nothing: bool = False,
 ) -> Verdict:
-    return judge(
+    verdict = judge(
         usage=usage,
         pods=pods,
         pods_reported=known.pods_reported(name[0]),
@@ -240,6 +247,7 @@ def _verdict(
         engines=_engines(name, known),
         window=known.window,
     )
+    return verdict if cut_into_nothing else with_unseen_allocation(verdict, known.unseen.get(name), usage)
 
 
 def _engines(name: DeviceName, known: _Known) -> tuple[DeviceEngine, ...]:
