@@ -16,13 +16,14 @@ import typer
 from gpufleet.agent import agent
 from gpufleet.clear_errors import clear_errors, run_app
 from gpufleet.errors import ConfigurationError, ShellError
-from gpufleet.memory_commands import memory_app
+from gpufleet.memory_options_command import memory_app
 from gpufleet.mig_plan_commands import mig_app
 from gpufleet.window import WINDOW_HELP, parse_window
 
 if TYPE_CHECKING:
     from gpufleet.config import Config
     from gpufleet.launch import Part
+    from gpufleet.run_flags import Sources
     from planner.fleet import Fleet
 
 DEFAULT_FILE = "gpufleet.toml"
@@ -56,12 +57,13 @@ PortOption = Annotated[int, typer.Option("--port", min=0, max=65535)]
 def run(
     config: ConfigOption = None,
     demo_fleet: Annotated[bool, typer.Option("--demo", help="Show a simulated cluster.")] = False,
-    prometheus: Annotated[str | None, typer.Option(help="Read DCGM metrics from this Prometheus.")] = None,
+    prometheus: Annotated[str | None, typer.Option(help="Read GPUs and serving engines from this Prometheus.")] = None,
     dcgm: Annotated[list[str] | None, typer.Option(help="Scrape these dcgm-exporters (metrics URL).")] = None,
     more: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="More exporters for --dcgm.")] = None,
     port: PortOption = 8501,
 ) -> None:
     """Collect in the background and show the dashboard on 127.0.0.1, until Ctrl-C."""
+    from gpufleet import run_flags
     from gpufleet.config import load_config
 
     _log_to_stderr()
@@ -73,11 +75,10 @@ def run(
         raise ShellError(f"{more[0]!r} is not understood; URLs of exporters come after --dcgm.")
     if demo_fleet:
         _run_demo(port)
-    elif prometheus or dcgm:
-        exporters = [*(dcgm or []), *(more or [])]
-        _run_flags(
-            "prometheus" if prometheus else "dcgm", {"url": prometheus} if prometheus else {"targets": exporters}, port
-        )
+    elif prometheus:
+        _run_flags(run_flags.sources_of_prometheus(prometheus), port)
+    elif dcgm:
+        _run_flags(run_flags.sources_of_exporters([*dcgm, *(more or [])]), port)
     else:
         path = _config_path(config)
         if path is None:
@@ -85,7 +86,7 @@ def run(
 
             if driver_is_here():
                 typer.echo(f"No {DEFAULT_FILE} in this folder: reading the GPUs of this machine.")
-                _run_flags("nvml", {}, port)
+                _run_flags(run_flags.sources_of_this_machine(), port)
                 return
             raise ShellError(
                 f"there is nothing to read: no {DEFAULT_FILE} in this folder, and no GPU on this machine. Look first "
@@ -289,13 +290,12 @@ def _run_demo(port: int) -> None:
     _run_config(path, loaded, port, before=(demo.simulator_part(simulator_port),))
 
 
-def _run_flags(kind: str, keys: dict[str, Any], port: int) -> None:
+def _run_flags(sources: "Sources", port: int) -> None:
     """Flags make a configuration too; it is handed to the background process in a file that only we can read."""
     from gpufleet import launch
     from gpufleet.config import parse_config
     from store.location import store_url
 
-    sources = {kind: [{"name": kind, **keys}]}
     raw: dict[str, Any] = {"version": 1, "store": {"url": store_url(os.environ, Path.cwd())}, "sources": sources}
     loaded = parse_config(raw, origin="the command line", directory=Path.cwd())
     path = launch.write_run_config(Path.cwd(), raw)
