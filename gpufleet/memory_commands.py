@@ -1,10 +1,10 @@
-"""`gpufleet memory MODEL`, `memory options` and `memory learn`: will a model fit, where would it, and what did it take.
+"""`gpufleet memory MODEL` and `memory learn LOGFILE`: will a model fit on a device, and what did it take there.
 
 `memory` is a group whose commands are `options` and `learn`; anything else after it is a question about a model, and
 goes to the command that is named MODEL. A model directory that is called `options` or `learn` is written `./options`.
+`memory_app` is the group; `options` registers on it in `memory_options_command.py`.
 """
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +37,6 @@ from gpufleet.mig_commands import JsonOption
 
 if TYPE_CHECKING:
     from gpufleet.model_sources import ModelSources
-    from planner.hardware import Board
     from planner.memory.experience import Experience
 
 QUESTION = "MODEL"
@@ -137,8 +136,8 @@ def question(
         "block_size": block_size,
         "enforce_eager": enforce_eager or None,
     }
-    experience = _experience(store, config)
-    sources = _sources(server, ollama, hub, revision)
+    experience = experience_of(store, config)
+    sources = model_sources(server, ollama, hub, revision)
     if requests is not None:
         _refuse_beside_requests(values, as_json=as_json)
         from gpufleet import memory_lines
@@ -157,7 +156,7 @@ def question(
     given = memory_documents.answer(question.run, question.notes, experience)
     document = memory_documents.answer_document(given) | memory_documents.server_key(question, given)
     if as_json:
-        _print_json(document)
+        print_document(document)
         return
     from gpufleet import memory_text
 
@@ -166,97 +165,6 @@ def question(
         from gpufleet.model_server_answer import print_server
 
         print_server(document["server"])
-
-
-@memory_app.command("options")
-@clear_errors
-def options(
-    context: Annotated[
-        int, typer.Option("--context", metavar="C", min=1, help="Tokens of one request, answer included.")
-    ],
-    concurrency: Annotated[int, typer.Option("--concurrency", metavar="N", min=1, help="Requests at once.")],
-    model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Catalogue name, directory, config.json or .gguf.")
-    ] = None,
-    boards: Annotated[
-        list[str] | None,
-        typer.Option("--boards", metavar="BOARD,...", help="Only these; all of the catalogue by default."),
-    ] = None,
-    engine: EngineOption = None,
-    engine_version: VersionOption = None,
-    quantization: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--quantization", metavar="Q,...", help="Allowed for the weights; none is as stored, the default."
-        ),
-    ] = None,
-    kv_cache_dtype: Annotated[
-        list[str] | None,
-        typer.Option("--kv-cache-dtype", metavar="D,...", help="Allowed for the cache; auto by default."),
-    ] = None,
-    gpu_memory_utilization: UtilizationOption = None,
-    max_num_batched_tokens: BatchedOption = None,
-    enforce_eager: EagerOption = False,
-    price: Annotated[
-        list[str] | None,
-        typer.Option("--price", metavar="BOARD=USD", help="Of one whole GPU per hour; may be given again."),
-    ] = None,
-    server: ServerOption = None,
-    ollama: OllamaOption = None,
-    hub: HubOption = False,
-    revision: RevisionOption = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the devices that hold a model for a need, cheapest first, and why the others do not."""
-    from gpufleet import memory_documents
-    from gpufleet.memory_request import Request, chosen_engine, completed
-    from planner.catalog import load_catalog
-    from planner.memory.options import Need, Precision, Terms, search
-
-    sources = _sources(server, ollama, hub, revision)
-    asked = model or sources.server
-    if asked is None:
-        raise ShellError("no model is named; `gpufleet memory options MODEL --context C --concurrency N`.")
-    checked = Request.read(
-        {
-            "model": asked,
-            "engine": None if engine is None else engine.value,
-            "gpu_memory_utilization": gpu_memory_utilization,
-            "max_num_batched_tokens": max_num_batched_tokens,
-            "engine_version": engine_version,
-        },
-        "the command line",
-    )
-    model_found = sources.served(model) if server is not None else sources.find(asked)
-    checked, _ = completed(checked, model_found)
-    facts = model_found.facts
-    need = Need(context=context, concurrency=concurrency)
-    terms = Terms(
-        engine=chosen_engine(checked.engine, facts)[0],
-        engine_version=checked.engine_version,
-        precisions=tuple(
-            Precision(quantization=weights, kv_cache_dtype=cache)
-            for weights in _choices(quantization, "none")
-            for cache in _choices(kv_cache_dtype, "auto")
-        ),
-        gpu_memory_utilization=checked.gpu_memory_utilization,
-        max_num_batched_tokens=checked.max_num_batched_tokens,
-        enforce_eager=enforce_eager,
-        prices=_prices(price),
-        experience=_experience(store, config),
-    )
-    named = [_board(name) for name in _split(boards)]
-    found = search(facts, need, dict.fromkeys(named) if named else load_catalog().boards, terms)
-    notes = (*terms.experience.notes, *model_found.notes)
-    document = memory_documents.search_document(facts.name, need, found, notes)
-    if as_json:
-        _print_json(document)
-        return
-    from gpufleet import memory_text
-
-    memory_text.print_search(document)
 
 
 @memory_app.command("learn")
@@ -303,11 +211,11 @@ def learn(
     if is_address(log):
         from gpufleet.model_server_learning import learn_from_server
 
-        document = learn_from_server(_sources(log, None, hub, revision), described, store, config)
+        document = learn_from_server(model_sources(log, None, hub, revision), described, store, config)
     else:
-        document = learn_from(Path(log), described, store, config, _sources(None, None, hub, revision))
+        document = learn_from(Path(log), described, store, config, model_sources(None, None, hub, revision))
     if as_json:
-        _print_json(document)
+        print_document(document)
         return
     from gpufleet import memory_text
 
@@ -324,49 +232,22 @@ def _refuse_beside_requests(values: dict[str, Any], *, as_json: bool) -> None:
         raise ShellError("--requests answers in JSON only; add --json.")
 
 
-def _sources(server: str | None, ollama: str | None, hub: bool, revision: str | None) -> "ModelSources":
+def model_sources(server: str | None, ollama: str | None, hub: bool, revision: str | None) -> "ModelSources":
+    """Where the flags say that models are looked for."""
     from gpufleet.model_sources import ModelSources
 
     return ModelSources(server=server, ollama=ollama, hub=hub, revision=revision, environ=os.environ)
 
 
-def _experience(store: str | None, config: Path | None) -> "Experience":
+def experience_of(store: str | None, config: Path | None) -> "Experience":
+    """The measured runs of that store, by which predictions are corrected."""
     from gpufleet.memory_store import known_experience
 
     return known_experience(store, config)
 
 
-def _split(values: list[str] | None) -> list[str]:
-    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
-
-
-def _choices(values: list[str] | None, default: str) -> list[str | None]:
-    """The default word stands for what the checkpoint says."""
-    named = _split(values) or [default]
-    return list(dict.fromkeys(None if name.lower() == default else name for name in named))
-
-
-def _board(name: str) -> "Board":
-    from gpufleet.memory_device import board_named
-
-    return board_named(name)
-
-
-def _prices(values: list[str] | None) -> dict[str, float]:
-    prices = {}
-    for value in values or ():
-        name, _, text = value.rpartition("=")
-        try:
-            price = float(text)
-        except ValueError:
-            price = math.nan
-        if not name or not math.isfinite(price) or price < 0:
-            raise ShellError(f"--price {value!r} is not understood; give BOARD=USD per hour, such as L4=0.7.")
-        prices[_board(name).name] = price
-    return prices
-
-
-def _print_json(document: dict[str, Any]) -> None:
+def print_document(document: dict[str, Any]) -> None:
+    """The answer as JSON (docs/json.md)."""
     from gpufleet import json_output
 
     json_output.print_json(document)

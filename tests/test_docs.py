@@ -11,11 +11,12 @@ import pytest
 import typer
 
 from collectors import SOURCES, config_model
-from gpufleet import json_output
+from gpufleet import doctor_output, json_output
 from gpufleet.cli import app
 from gpufleet.config import ReportConfig, StoreConfig
 from gpufleet.secret_values import secret_fields
 from planner.advice import advise
+from planner.diagnosis import Check, Diagnosis, Finding, Outcome
 from sample_data.demo_store import build_demo_store
 from store.database import open_engine
 from store.fleet_snapshot import take_snapshot
@@ -78,6 +79,19 @@ def test_the_json_page_names_every_key_that_the_commands_print(tmp_path: Path) -
     assert printed >= {"instances", "assignments", "released", "need"}, "the demo fleet no longer shows everything"
     named = {word for quoted in re.findall(r"`([^`]+)`", page) for word in re.findall(r"[a-z_]+", quoted)}
     assert sorted(printed - named) == []
+
+
+def test_the_json_page_names_everything_that_the_doctor_prints() -> None:
+    finding = Finding(check=Check.REACHABLE, outcome=Outcome.OK, text="It answers.")
+    one = Diagnosis(
+        cluster="default", source="a", kind="dcgm", target="b", taken_at=UNTIL, seconds=1.0, findings=(finding,)
+    )
+    _, _, rest = text("docs/json.md").partition("## `gpufleet doctor --json`")
+    section, _, _ = rest.partition("\n## ")
+    quoted = set(re.findall(r"`([^`]+)`", section))
+    named = {word for each in quoted for word in re.findall(r"[a-z_]+", each)}
+    assert sorted(keys(doctor_output.doctor_document([one])) - named) == []
+    assert {each.value for each in (*Check, *Outcome)} <= quoted
 
 
 def test_the_metrics_page_is_what_the_tables_say() -> None:
