@@ -80,6 +80,7 @@ def _write(engine: Engine, source_id: int, attempt: Attempt) -> None:
             started_at=attempt.started_at,
             seconds=attempt.seconds,
             batch=attempt.batch,
+            interval_s=attempt.interval_s,
         )
     elif attempt.error is not None:
         write_failure(
@@ -91,6 +92,7 @@ def _write(engine: Engine, source_id: int, attempt: Attempt) -> None:
             error_kind=type(attempt.error).__name__,
             message=str(attempt.error),
             permanent=attempt.error.permanent,
+            interval_s=attempt.interval_s,
         )
 
 

@@ -19,6 +19,7 @@ class Attempt:
     batch: Batch | None = None
     error: CollectorError | None = None
     clock_skew_s: float | None = None  # how far the source's clock is ahead of ours, where it tells its time
+    interval_s: float | None = None  # how often this target is read, where it is not as often as its source
 
 
 class Collector(Protocol):

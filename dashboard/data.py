@@ -102,8 +102,13 @@ def no_gpus_yet(sources: Sequence[SourceRow]) -> StoreProblem:
     if not sources:
         return StoreProblem(
             title="Nothing has been collected yet",
-            lines=("The store is there and empty. Point gpufleet at your Prometheus or at a dcgm-exporter:",),
-            command="gpufleet run --prometheus http://prometheus:9090\ngpufleet run --dcgm http://node-a:9400/metrics",
+            lines=(
+                "The store is there and empty.",
+                "Point gpufleet at your Prometheus or at a dcgm-exporter, or let it look for what there is:",
+            ),
+            command="gpufleet run --prometheus http://prometheus:9090\n"
+            "gpufleet run --dcgm http://node-a:9400/metrics\n"
+            "gpufleet init && gpufleet run",
         )
     return StoreProblem(
         title="No GPU has been seen yet",
@@ -156,9 +161,9 @@ def overdue_after_s(interval_s: float) -> float:
 
 
 def freshness(engine: Engine, sources: Sequence[SourceRow], now: datetime) -> Freshness:
-    """How old the newest reading of the whole store is, measured by its slowest source's interval."""
+    """How old the newest reading of the whole store is, measured by the interval of what is read most often."""
     newest = queries.last_observed_at(engine)
-    allowed_s = overdue_after_s(max((row.health.interval_s for row in sources), default=0.0))
+    allowed_s = overdue_after_s(min((row.health.interval_s for row in sources), default=0.0))
     age_s = None if newest is None else (now - newest).total_seconds()
     is_stale = age_s is None or age_s > allowed_s
     return Freshness(

@@ -115,7 +115,7 @@ def _source(targets: Sequence[TargetFigures]) -> SourceFigures:
         cluster=first.cluster,
         source=first.source,
         kind=first.kind,
-        interval_s=first.interval_s,
+        interval_s=min(target.health.interval_s for target in targets),
         targets=tuple(targets),
         counts=Counter(target.state for target in targets),
         versions=tuple(Counter(target.version for target in targets if target.version).most_common()),

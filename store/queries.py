@@ -27,7 +27,10 @@ _BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceHealth:
-    """How one target of one source does; `age_s` is the age of its newest reading, None when it never had any."""
+    """How one target of one source does; `age_s` is the age of its newest reading, None when it never had any.
+
+    `interval_s` is how often the target is read, which may be less often than its source.
+    """
 
     cluster: str
     source: str
@@ -160,7 +163,7 @@ def _health_statement() -> Select[Any]:
             _SOURCES.c.name.label("source"),
             _SOURCES.c.kind,
             targets.c.target,
-            _SOURCES.c.interval_s,
+            func.coalesce(last.c.interval_s, _SOURCES.c.interval_s).label("interval_s"),
             last.c.started_at.label("last_attempt_at"),
             last_success.label("last_success_at"),
             observed.label("last_observed_at"),

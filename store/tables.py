@@ -64,6 +64,7 @@ class CollectionAttempt(SQLModel, table=True):
     error_kind: str | None = None
     error: str | None = None
     permanent: bool | None = None
+    interval_s: float | None = None  # of this target, where it is not its source's
 
 
 class Watermark(SQLModel, table=True):

@@ -49,14 +49,22 @@ def register_source(engine: Engine, *, cluster: str, name: str, kind: str, inter
 
 
 def write_batch(
-    engine: Engine, *, source_id: int, target: str, started_at: datetime, seconds: float, batch: Batch
+    engine: Engine,
+    *,
+    source_id: int,
+    target: str,
+    started_at: datetime,
+    seconds: float,
+    batch: Batch,
+    interval_s: float | None = None,
 ) -> None:
     """Store what one attempt yielded: all of it or, when this raises, nothing.
 
     A value told again for the same device and moment replaces the former one, a metric that is not told again stays.
     Counters and histograms are stored as what they added since they were last seen. Attempts are told apart by source,
-    target and `started_at`. Raises StoreReadOnly, StoreFull, StoreBusy, StoreCorrupt; ValueError for a metric that
-    `planner.metrics` or `planner.serving_metrics` does not know.
+    target and `started_at`; `interval_s` is how often this target is read where its source is read more often.
+    Raises StoreReadOnly, StoreFull, StoreBusy, StoreCorrupt; ValueError for a metric that `planner.metrics` or
+    `planner.serving_metrics` does not know.
     """
     _refuse_unknown_metrics(batch)
     with writing(engine) as connection:
@@ -87,6 +95,7 @@ def write_batch(
             error_kind=None,
             error=None,
             permanent=None,
+            interval_s=interval_s,
         )
 
 
@@ -100,6 +109,7 @@ def write_failure(
     error_kind: str,
     message: str,
     permanent: bool,
+    interval_s: float | None = None,
 ) -> None:
     """Store that an attempt failed, and why."""
     with writing(engine) as connection:
@@ -117,6 +127,7 @@ def write_failure(
             error_kind=error_kind,
             error=message,
             permanent=permanent,
+            interval_s=interval_s,
         )
 
 

@@ -93,6 +93,7 @@ class LiteLlmCollector:
             batch=batch,
             error=error,
             clock_skew_s=None if served_at is None else (served_at - ended_at).total_seconds(),
+            interval_s=self._config.activity_interval_s if target == self._activity_target else None,
         )
 
     def _scrape(self, at: datetime) -> Batch:

@@ -11,7 +11,7 @@ from planner.readings import Gap
 from store.database import open_engine
 from store.fleet_snapshot import take_snapshot
 from store.queries import data_version, device_history, last_observed_at, node_activity, open_gaps, source_health
-from store.writes import register_source, write_failure
+from store.writes import register_source, write_batch, write_failure
 from tests.store.batches import NOW, after, batch, fact, pod, readings, rows, subject, write
 
 
@@ -46,6 +46,26 @@ def test_health_tells_of_the_last_attempt_the_last_success_and_the_age(engine: E
     assert (health.age_s, health.seconds, health.interval_s, health.readings) == (102, 5.0, 30, 0)
     assert (health.error_kind, health.error, health.permanent) == ("Unreachable", "refused", False)
     assert (health.consecutive_failures, health.open_gaps, health.is_ok) == (2, 1, False)
+
+
+def test_a_target_that_is_read_less_often_than_its_source_says_so(engine: Engine, source_id: int) -> None:
+    write_batch(
+        engine, source_id=source_id, target="days", started_at=NOW, seconds=0.1, batch=batch(), interval_s=3600.0
+    )
+    write(engine, source_id, batch(), at=NOW)
+    assert {one.target: one.interval_s for one in source_health(engine, after(60))} == {"days": 3600.0, "node-a": 30.0}
+    write_failure(
+        engine,
+        source_id=source_id,
+        target="days",
+        started_at=after(90),
+        seconds=0.1,
+        error_kind="Unreachable",
+        message="refused",
+        permanent=False,
+        interval_s=7200.0,
+    )
+    assert {one.target: one.interval_s for one in source_health(engine, after(99))} == {"days": 7200.0, "node-a": 30.0}
 
 
 def test_a_success_ends_the_row_of_failures(engine: Engine, source_id: int) -> None:

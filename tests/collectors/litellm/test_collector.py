@@ -120,6 +120,7 @@ def test_the_daily_figures_are_a_target_of_their_own_and_read_once_an_hour() -> 
             f"127.0.0.1:{web.port}",
             f"127.0.0.1:{web.port} daily activity",
         ]
+        assert [attempt.interval_s for attempt in first] == [None, 3600.0]
         assert len(_scrape(collector, NOW + timedelta(minutes=59))) == 1
         assert len(_scrape(collector, NOW + timedelta(minutes=60))) == 2
 
