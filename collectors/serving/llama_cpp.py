@@ -2,6 +2,13 @@
 
 `prompt_tokens_total` leaves out what came from the cache; ours has both, so two families are added. `n_tokens_max` is
 typed a counter and is a maximum: not read. The model's name is in `/v1/models` and `/props`.
+
+What the numbers cannot say, seen of a server of that build: prompt tokens are counted while a request runs, generated
+ones only when it ends or is left, so that a long answer arrives in one piece. Numbers have six significant digits:
+beyond a million, a counter moves in steps of ten, beyond a billion of ten thousand. No start is told (the header
+Process-Start-Time-Unix holds microseconds since the machine started): a restart is seen when a count falls, and is not
+when the new count passes the old one before the next scrape. `requests_deferred` counts clients that have gone away
+until, for a second, nobody was answered anything. `tokens_predicted_seconds_total` adds up the time of every request.
 """
 
 from collectors.serving.table import EngineTable, Row, ratio
