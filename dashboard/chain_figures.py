@@ -34,6 +34,7 @@ class TeamUse:
     """What an account of use puts down to this device for one owner, over the window; None is not told.
 
     `share_ratio` is how much of the whole that is, None where several wholes are in it with different shares.
+    `unpriced_requests` are those whose cost nobody tells, where it is told of the others: the cost is of a part only.
     """
 
     owner: str
@@ -44,6 +45,7 @@ class TeamUse:
     certainty: Certainty
     splits: tuple[str, ...]
     share_ratio: float | None
+    unpriced_requests: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class WholeUse:
     cost_usd: float | None
     of: str
     reason: str
+    unpriced_requests: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +180,11 @@ def _owner_step(pod: PodName | None, owners: Mapping[PodName, str]) -> tuple[Ste
 
 
 def _engine_chain(engine: DeviceEngine, subject: Subject, known: JoinedCluster) -> EngineChain:
-    server = next(one for one in known.work.servers if one.server.fact.endpoint == engine.endpoint)
+    server = next(
+        one
+        for one in known.work.servers
+        if one.server.fact.endpoint == engine.endpoint and subject in one.devices.chains
+    )
     uses, no_uses, names = _uses(engine, subject, known.costs)
     owners = known.work.pod_owners
     return EngineChain(
@@ -241,6 +248,7 @@ def _by_owner(parts: Iterable[UsePart]) -> tuple[TeamUse, ...]:
             certainty=max((one.certainty for one in group), key=lambda one: one.rank),
             splits=tuple(dict.fromkeys(split for one in group for split in one.splits)),
             share_ratio=group[0].share_ratio if len({one.share_ratio for one in group}) == 1 else None,
+            unpriced_requests=_summed(one.quantity("unpriced_requests") for one in group),
         )
         for (owner, model), group in grouped.items()
     ]
@@ -260,6 +268,7 @@ def _wholes(engine: DeviceEngine, costs: CostAttribution | None) -> tuple[WholeU
             cost_usd=one.quantity("cost_usd"),
             of=f"{len(one.endpoints)} servers" if len(one.endpoints) > 1 else "this server",
             reason=one.reason,
+            unpriced_requests=one.quantity("unpriced_requests"),
         )
         for one in left
     ]

@@ -22,6 +22,8 @@ class Unattributed:
 class TokenFlow:
     """Tokens per second, prompt and generated together; each engine over the time that its counters were read.
 
+    What a server counted before it moved or ended is in the rates and among `unattributed`, and is no engine of now.
+
     The rates are None where no engine counts. `attributed_per_s` and the rates of `unattributed` add up to `per_s`.
     `uncounted` engines are read and tell no tokens: they are in none of the rates. `shortest_s` and `longest_s` say
     over how much time the counters were read.
@@ -52,6 +54,8 @@ def token_flow(clusters: Sequence[JoinedCluster]) -> TokenFlow | None:
     if not servers:
         return None
     counting = [(number, one, seconds) for number, one in servers if (seconds := _counted_s(one))]
+    of_now = [one for _, one in servers if one.server.ended is None]
+    counting_now = [seconds for _, one, seconds in counting if one.server.ended is None]
     whole = sum(_rate(one, seconds) for _, one, seconds in counting)
     rest: defaultdict[str, list[float]] = defaultdict(list)
     for _, one, seconds in counting:
@@ -71,8 +75,8 @@ def token_flow(clusters: Sequence[JoinedCluster]) -> TokenFlow | None:
     }
     known = bool(counting)
     return TokenFlow(
-        engines=len(servers),
-        uncounted=len(servers) - len(counting),
+        engines=len(of_now),
+        uncounted=len(of_now) - len(counting_now),
         per_s=whole if known else None,
         prompt_per_s=_summed(counting, "prompt_tokens"),
         generation_per_s=_summed(counting, "generation_tokens"),
@@ -80,17 +84,17 @@ def token_flow(clusters: Sequence[JoinedCluster]) -> TokenFlow | None:
         unattributed=unattributed,
         unattributed_per_s=sum(one.tokens_per_s for one in unattributed) if known else None,
         devices=len(devices),
-        shortest_s=min((seconds for *_, seconds in counting), default=None),
-        longest_s=max((seconds for *_, seconds in counting), default=None),
-        data_age=span_of(one.server.fact.observed_at for _, one in servers),
+        shortest_s=min(counting_now, default=None),
+        longest_s=max(counting_now, default=None),
+        data_age=span_of(one.server.fact.observed_at for one in of_now or [one for _, one in servers]),
     )
 
 
 def _counted_s(one: ServerWork) -> float:
-    """Over how many seconds its tokens were counted; 0 where it counts none."""
+    """Over how many seconds its tokens are spread; 0 where it counts none."""
     if one.counted("prompt_tokens") is None and one.counted("generation_tokens") is None:
         return 0.0
-    return max((traffic.covered_s for traffic in one.server.traffic), default=0.0)
+    return one.server.counted_s if one.server.rate_s is None else one.server.rate_s
 
 
 def _rate(one: ServerWork, seconds: float) -> float:

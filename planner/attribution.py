@@ -5,13 +5,15 @@ them by the SMs that each kept busy, and says so; where that is not known, and o
 stay unattributed with the reason. What is put down and what is not adds up to what the engines counted.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from planner.device_links import DevicePods, PodName, link_devices, spelled_pod
-from planner.fleet import DeviceEngine
+from planner.fleet import DeviceEngine, Pod
 from planner.join_facts import DeviceFacts, EngineTraffic, JoinFacts, ServerFacts
 from planner.links import Certainty, Conflict, Link
+from planner.one_engine import Linked, without_doubles
+from planner.pod_places import pods_in_place, with_pods
 from planner.readings import Subject
 from planner.server_links import ServerDevices, ServerLinker
 from planner.serving_readings import ServedModel, ServingEngine
@@ -25,7 +27,9 @@ class DeviceWork:
 
     subject: Subject
     pods: Mapping[PodName, Link]  # the strongest link to each
-    seen_pods: tuple[PodName, ...]  # names of `DeviceFacts.pods`, in that order, as Kubernetes knows them
+    seen_pods: tuple[
+        PodName, ...
+    ]  # names of `DeviceFacts.pods`, in that order, as Kubernetes knows them; also old ones
     engines: tuple[DeviceEngine, ...]
     not_attributable: str | None
 
@@ -56,6 +60,7 @@ class Attribution:
     servers: tuple[ServerWork, ...]
     conflicts: tuple[Conflict, ...]
     pod_owners: Mapping[PodName, str]  # what Kubernetes says made a pod, for people: Deployment llama-8b
+    strays: Mapping[str, tuple[EngineTraffic, ...]] = field(default_factory=dict)  # by endpoint, of unknown servers
 
     def attributed(self, quantity: str) -> float:
         """How much of a quantity is put down to devices."""
@@ -63,7 +68,8 @@ class Attribution:
 
     def unattributed(self, quantity: str) -> float:
         """How much of it is not."""
-        return sum(one.counted(quantity) or 0.0 for one in self.servers if one.unattributed is not None)
+        of_servers = sum(one.counted(quantity) or 0.0 for one in self.servers if one.unattributed is not None)
+        return of_servers + sum(total(traffic, quantity) or 0.0 for traffic in self.strays.values())
 
 
 def total(traffic: tuple[EngineTraffic, ...], quantity: str) -> float | None:
@@ -72,16 +78,40 @@ def total(traffic: tuple[EngineTraffic, ...], quantity: str) -> float | None:
     return sum(counted) if counted else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """The pods of every device and the devices of every server; `in_place` are the pods that can be on a device now."""
+
+    in_place: Mapping[Subject, tuple[Pod, ...]]
+    pods: Mapping[Subject, DevicePods]
+    servers: tuple[Linked, ...]
+    conflicts: tuple[Conflict, ...]
+
+
+def link_facts(facts: JoinFacts) -> Links:
+    """Who belongs to whom, whatever was counted; a server that has ended belongs to nothing."""
+    in_place, misplaced = pods_in_place(facts)
+    placed = with_pods(facts, in_place)
+    pods = link_devices(placed)
+    linker = ServerLinker(placed, pods)
+    servers = tuple(
+        (
+            server,
+            linker.link(server.fact)
+            if server.ended is None
+            else ServerDevices(pod=None, chains={}, unlinked=server.ended),
+        )
+        for server in sorted(facts.servers, key=lambda one: (one.fact.endpoint, one.ended or ""))
+    )
+    return Links(in_place=in_place, pods=pods, servers=servers, conflicts=misplaced)
+
+
 def attribute(facts: JoinFacts) -> Attribution:
     """Join everything that is known of one cluster; the order in which it is told does not matter."""
-    facts = replace(
-        facts,
-        devices=tuple(sorted(facts.devices, key=lambda one: str(one.subject))),
-        servers=tuple(sorted(facts.servers, key=lambda one: one.fact.endpoint)),
-    )
-    pods = link_devices(facts)
-    linker = ServerLinker(facts, pods)
-    linked = [(server, linker.link(server.fact)) for server in facts.servers]
+    facts = replace(facts, devices=tuple(sorted(facts.devices, key=lambda one: str(one.subject))))
+    links = link_facts(facts)
+    pods = links.pods
+    linked, doubles = without_doubles(links.servers)
     crowded = _crowded_pods(linked)
     devices = {device.subject: device for device in facts.devices}
     servers = tuple(_server_work(server, found, pods, devices, crowded) for server, found in linked)
@@ -94,7 +124,7 @@ def attribute(facts: JoinFacts) -> Attribution:
             subject: DeviceWork(
                 subject=subject,
                 pods=found.pods,
-                seen_pods=found.seen,
+                seen_pods=_seen_pods(devices[subject], links.in_place[subject], found.seen),
                 engines=tuple(sorted(engines[subject], key=lambda one: one.endpoint)),
                 not_attributable=found.not_attributable,
             )
@@ -104,7 +134,10 @@ def attribute(facts: JoinFacts) -> Attribution:
         conflicts=(
             *(conflict for found in pods.values() for conflict in found.conflicts),
             *(conflict for one in servers for conflict in one.devices.conflicts),
+            *links.conflicts,
+            *doubles,
         ),
+        strays=facts.strays,
         pod_owners={
             (pod.namespace, pod.name): f"{pod.owner_kind} {pod.owner_name}"
             for pod in facts.pods or ()
@@ -113,7 +146,13 @@ def attribute(facts: JoinFacts) -> Attribution:
     )
 
 
-def _crowded_pods(linked: list[tuple[ServerFacts, ServerDevices]]) -> frozenset[PodName]:
+def _seen_pods(device: DeviceFacts, in_place: tuple[Pod, ...], names: tuple[PodName, ...]) -> tuple[PodName, ...]:
+    """The names of all pods of a device: of those that can be there now, as they were linked."""
+    linked = dict(zip(in_place, names, strict=True))
+    return tuple(linked.get(pod, (pod.namespace, pod.name)) for pod in device.pods)
+
+
+def _crowded_pods(linked: Sequence[Linked]) -> frozenset[PodName]:
     """Pods with several devices and several servers: which server is on which device, nobody tells."""
     servers: dict[PodName, int] = {}
     devices: dict[PodName, set[Subject]] = {}
@@ -168,7 +207,7 @@ def _shares(devices: list[DeviceFacts]) -> tuple[dict[Subject, float], str | Non
 
 def _device_engine(work: ServerWork, subject: Subject, facts: JoinFacts, is_crowded: bool) -> DeviceEngine:
     fact, traffic = work.server.fact, work.server.traffic
-    covered_s = max((one.covered_s for one in traffic), default=0.0)
+    covered_s = work.server.counted_s
     names, is_loaded = _models(fact.engine, fact.models, work.server)
     return DeviceEngine(
         endpoint=fact.endpoint,
@@ -188,6 +227,7 @@ def _device_engine(work: ServerWork, subject: Subject, facts: JoinFacts, is_crow
         requests_running=total(traffic, "requests_running"),
         covered_s=covered_s,
         covered_ratio=min(covered_s / facts.window_s, 1.0) if facts.window_s > 0 else 0.0,
+        is_read_once=work.server.is_read_once,
     )
 
 

@@ -87,14 +87,14 @@ class CostAttribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Match:
-    """The servers that offer a model of a gateway, each with the name under which it does."""
+    """The servers that offer a model of a gateway, each with the names under which it does."""
 
     reason: LinkReason
-    servers: tuple[tuple[ServerWork, str], ...]
+    servers: tuple[tuple[ServerWork, tuple[str, ...]], ...]
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        return tuple(one.server.fact.endpoint for one, _ in self.servers)
+        return tuple(dict.fromkeys(one.server.fact.endpoint for one, _ in self.servers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ def attribute_costs(facts: JoinFacts, work: Attribution) -> CostAttribution:
     links: set[Link] = set()
     conflicts: list[Conflict] = []
     for use in facts.uses:
-        elsewhere = provider_elsewhere(use.model, use.provider)
+        elsewhere = provider_elsewhere(use.model, use.provider, facts.aliases)
         if elsewhere is not None:
             rest.append(UnattributedUse(use=use, reason=f"{elsewhere} served it, not this cluster"))
             continue
@@ -125,7 +125,9 @@ def attribute_costs(facts: JoinFacts, work: Attribution) -> CostAttribution:
         if isinstance(match, str):
             rest.append(UnattributedUse(use=use, reason=match))
             continue
-        links |= {Link(source=use.model, target=name, reason=match.reason) for _, name in match.servers}
+        links |= {
+            Link(source=use.model, target=name, reason=match.reason) for _, names in match.servers for name in names
+        }
         put_down, left = _put_down(use, match, facts.uses_spread)
         parts += put_down
         rest += left
@@ -172,7 +174,11 @@ def _match(
         said = tuple(Link(source=model, target=name, reason=best) for name in names)
         conflicts.append(Conflict(subject=model, links=said, outcome="Its use is put down to none of them."))
         return f"{len(names)} served models may be it: {', '.join(names)}"
-    servers = {id(one): (one, served.name) for served in sorted(found[best]) for one in offers[served]}
+    servers: dict[int, tuple[ServerWork, tuple[str, ...]]] = {}
+    for served in sorted(found[best], key=lambda one: (one.name, one.root or "")):
+        for one in offers[served]:
+            known = servers.get(id(one), (one, ()))[1]
+            servers[id(one)] = (one, known if served.name in known else (*known, served.name))
     return _Match(reason=best, servers=tuple(servers.values()))
 
 
@@ -184,7 +190,7 @@ def _put_down(use: ModelUse, match: _Match, spread: str | None) -> tuple[list[Us
     in_window = Certainty.CERTAIN if spread is None else Certainty.GUESSED
     parts: list[UsePart] = []
     left: list[UnattributedUse] = []
-    for (one, name), weight in zip(match.servers, split.weights, strict=True):
+    for (one, names), weight in zip(match.servers, split.weights, strict=True):
         if not weight:
             continue
         if one.unattributed is not None:
@@ -198,7 +204,7 @@ def _put_down(use: ModelUse, match: _Match, spread: str | None) -> tuple[list[Us
                 UsePart(
                     subject=subject,
                     endpoint=one.server.fact.endpoint,
-                    served_model=name,
+                    served_model=_name_of(one, names),
                     use=use,
                     share_ratio=weight * share,
                     certainty=certainty,
@@ -212,30 +218,64 @@ def _split(match: _Match) -> _Split | str:
     """The shares of the servers, or why they cannot be told."""
     if len(match.servers) == 1:
         return _Split(weights=(1.0,))
-    many = f"{len(match.servers)} servers offer it"
+    endpoints = len(match.endpoints)
+    many = f"{endpoints} servers offer it" if endpoints > 1 else "its server moved in the window"
+    over = f"split over {endpoints} servers" if endpoints > 1 else "split over the places of its server"
     is_counted = False
     for what, quantities in (("tokens", ("prompt_tokens", "generation_tokens")), ("requests", ("requests",))):
-        counted = [_counted(one, name, quantities) for one, name in match.servers]
+        counted = [_counted(one, names, quantities) for one, names in match.servers]
         known = [value for value in counted if value is not None]
         if len(known) < len(counted):
             continue
         is_counted = True
         if sum(known) > 0:
-            by = f"split over {len(known)} servers by the {what} that each counted for it"
+            by = f"{over} by the {what} that each counted for it"
             weights = tuple(value / sum(known) for value in known)
-            covered_s = [max((seen.covered_s for seen in one.server.traffic), default=0.0) for one, _ in match.servers]
-            if min(covered_s) >= ALIKE_COVERED_RATIO * max(covered_s):
-                return _Split(weights=weights, by=by)
-            by += f", which were read over {min(covered_s) / 60:.0f} to {max(covered_s) / 60:.0f} minutes"
-            return _Split(weights=weights, by=by, certainty=Certainty.LIKELY)
+            certainty = Certainty.CERTAIN
+            if endpoints > 1 and not all(_is_counted_apart(one, names) for one, names in match.servers):
+                by = f"{over} by the {what} that each counted for this and other models, which they do not count apart"
+                certainty = Certainty.GUESSED
+            covered_s = _covered_s(match)
+            if min(covered_s) < ALIKE_COVERED_RATIO * max(covered_s):
+                by += f", which were read over {min(covered_s) / 60:.0f} to {max(covered_s) / 60:.0f} minutes"
+                certainty = weakest([certainty, Certainty.LIKELY])
+            return _Split(weights=weights, by=by, certainty=certainty)
     if is_counted:
         return f"{many}, and none of them counted a token or a request of it"
     return f"{many}, and not all of them count its tokens or its requests"
 
 
-def _counted(work: ServerWork, model: str, quantities: tuple[str, ...]) -> float | None:
+def _covered_s(match: _Match) -> list[float]:
+    """How long each server was read; of one that moved, in all of its places."""
+    read_s: defaultdict[str, float] = defaultdict(float)
+    for one, _ in match.servers:
+        read_s[one.server.fact.endpoint] += one.server.counted_s
+    return list(read_s.values())
+
+
+def _name_of(work: ServerWork, names: tuple[str, ...]) -> str:
+    """The name under which a server counts a model that it offers under several."""
+    counted = {seen.model for seen in work.server.traffic}
+    return next((name for name in names if name in counted), names[0])
+
+
+def _is_counted_apart(work: ServerWork, names: tuple[str, ...]) -> bool:
+    """Whether what a server counted for these names is of that model alone.
+
+    Engines count the adapters of a model with the model itself, and a model of several names under the first of them.
+    """
+    counted = {seen.model for seen in work.server.traffic}
+    offered = work.server.fact.models
+    roots = {model.root for model in offered if model.name in names and model.root}
+    others = {model for model in offered if model.name not in names and model.root not in roots}
+    if counted & set(names):
+        return all(model.name in counted for model in others if model.parent in names)
+    return not others
+
+
+def _counted(work: ServerWork, names: tuple[str, ...], quantities: tuple[str, ...]) -> float | None:
     """What a server counted for a model; all that it counted where it does not count that one apart."""
     traffic = work.server.traffic
-    own = tuple(one for one in traffic if one.model == model) or traffic
+    own = tuple(one for one in traffic if one.model in names) or traffic
     counted = [value for name in quantities if (value := total(own, name)) is not None]
     return sum(counted) if counted else None

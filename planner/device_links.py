@@ -1,7 +1,7 @@
 """Which pods are on which device, by everything that says so, and which devices cannot be attributed to one of them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.cluster_facts import ClaimedDevice, KubernetesNode, KubernetesPod, Sharing
@@ -10,6 +10,7 @@ from planner.join_facts import DeviceFacts, JoinFacts
 from planner.kubernetes_resources import is_gpu_resource
 from planner.links import Conflict, Link, LinkReason
 from planner.readings import Subject
+from planner.units import NodeName
 
 PodName = tuple[str, str]
 """Namespace and name; a pod of which only the uid is known has the namespace ""."""
@@ -55,6 +56,7 @@ def link_devices(facts: JoinFacts) -> dict[Subject, DevicePods]:
     alone = _pods_with_whole_nodes(facts)
     running = _gpu_pods_by_node(facts.pods or ())
     nodes = {node.name: node for node in facts.nodes or ()}
+    handed_out = _handed_out_several_times(facts.devices, nodes, running)
     found: dict[Subject, DevicePods] = {}
     for device in facts.devices:
         links: dict[PodName, list[Link]] = defaultdict(list)
@@ -76,6 +78,8 @@ def link_devices(facts: JoinFacts) -> dict[Subject, DevicePods]:
                 for name, one in strongest.items()
             }
         why = _not_attributable(device, strongest, nodes.get(device.node), running.get(device.node))
+        if why is None and strongest:
+            why = handed_out.get(device.node)
         found[device.subject] = DevicePods(
             pods=strongest, seen=tuple(name for name, _ in seen), not_attributable=why, conflicts=conflicts
         )
@@ -140,6 +144,8 @@ class _DeviceIndex:
         on_gpu, reason = self._by_gpu.get(plain_uuid(claim.gpu_uuid or ""), []), LinkReason.CLAIM_UUID
         if not on_gpu and claim.node and claim.pci_bus_id:
             on_gpu, reason = self._by_pci.get((claim.node, plain_pci(claim.pci_bus_id)), []), LinkReason.CLAIM_PCI
+            if len({device.subject.gpu_uuid for device in on_gpu}) > 1:
+                return None  # a board was exchanged, and which of them is there nobody tells
         if claim.profile is None:
             whole = [device for device in on_gpu if device.subject.gi_id is None]
             return (whole[0].subject, reason) if whole else None
@@ -153,9 +159,15 @@ def plain_uuid(uuid: str) -> str:
 
 
 def plain_pci(address: str) -> str:
-    """A PCI address with a domain of four digits, in lower case: DCGM writes eight, Kubernetes four."""
-    domain, colon, rest = address.lower().partition(":")
-    return f"{domain[-4:].rjust(4, '0')}{colon}{rest}"
+    """A PCI address with a domain of four digits or more, in lower case.
+
+    DCGM writes a domain of eight digits, Kubernetes one of four, `nvidia-smi` and lspci may leave it out.
+    """
+    plain = address.strip().lower().removeprefix("0x")
+    domain, _, rest = plain.partition(":")
+    if ":" not in rest:
+        domain, rest = "0", plain
+    return f"{domain.lstrip('0').rjust(4, '0')}:{rest}"
 
 
 def _gpu_pods_by_node(pods: Iterable[KubernetesPod]) -> dict[str, list[KubernetesPod]]:
@@ -192,6 +204,35 @@ def _conflicts(device: DeviceFacts, links: Mapping[PodName, list[Link]]) -> tupl
             outcome="No pod has it for certain, so it is attributed to none.",
         ),
     )
+
+
+def _handed_out_several_times(
+    devices: Iterable[DeviceFacts],
+    nodes: Mapping[NodeName, KubernetesNode],
+    running: Mapping[str, Sequence[KubernetesPod]],
+) -> dict[str, str]:
+    """Nodes whose running pods ask for more devices than there are, whatever the labels of the node say; and why.
+
+    Time-slicing and MPS multiply what the device plugin offers. Without GPU Feature Discovery no label tells that, and
+    the capacity of the node counts the shares (docs.nvidia.com, GPU Operator, "Time-Slicing GPUs in Kubernetes").
+    """
+    there: defaultdict[NodeName, int] = defaultdict(int)
+    for device in devices:
+        there[device.node] += 1
+    found: dict[str, str] = {}
+    for name, count in there.items():
+        node = nodes.get(name)
+        if node is not None and node.sharing is Sharing.NONE:
+            continue  # the labels say that nothing is shared: then not all devices are read
+        known = max(count, (node.gpu_count if node else None) or 0)
+        asked = sum(map(asked_devices, running.get(name, ())))
+        if len(running.get(name, ())) > 1 and asked > known:
+            are = "is" if known == 1 else "are"
+            found[name] = (
+                f"running pods on its node ask for {asked} devices where {known} {are} known, so others may be on it "
+                "that no source names"
+            )
+    return found
 
 
 def _not_attributable(

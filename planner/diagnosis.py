@@ -108,6 +108,7 @@ METRIC_LOSSES = {
     "nvlink_bytes_per_s": "Traffic between GPUs is unknown: work that spans GPUs is taken for single.",
     "remapped_rows_uncorrectable": "GPUs whose memory fails are not seen.",
     "row_remap_failed": "GPUs whose memory fails for good are not seen.",
+    "row_remap_pending": "GPUs that need a reset before their memory is whole again are not seen.",
     "clock_event_reasons": "Why clocks are held down is not shown.",
 }
 """What a user loses without a metric of a device; metrics that are not here are shown and decide nothing."""

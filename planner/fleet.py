@@ -82,7 +82,8 @@ class DeviceEngine:
     `certainty` and `links` say how it came to this device. `devices` is on how many it runs; `share_ratio` is the part
     of its tokens that is put down to this one, None where they cannot be split, and `split` says by what, None where
     it runs on this device alone. Its counters were read over `covered_s`, a share `covered_ratio` of the window;
-    `is_loaded` is None where nobody tells whether a model is in memory.
+    `is_loaded` is None where nobody tells whether a model is in memory. `is_read_once` says that its counters were
+    read, and never a second time.
     """
 
     endpoint: str
@@ -102,6 +103,7 @@ class DeviceEngine:
     requests_running: float | None
     covered_s: float
     covered_ratio: float
+    is_read_once: bool = False
 
     @property
     def tokens(self) -> float | None:

@@ -103,15 +103,16 @@ def merge(histograms: Iterable[Histogram]) -> MergedHistogram | None:
     """The sum over ranks, endpoints or models; None of no histogram.
 
     How many values were at most a bound is known exactly where every histogram has that bound, so different bounds are
-    merged on the common ones alone.
+    merged on the common ones alone. One without values is at most nothing everywhere: its bounds take none away.
     """
     parts = list(histograms)
     if not parts:
         return None
-    common = sorted(set(parts[0].bounds).intersection(*(part.bounds for part in parts[1:])))
-    everything = sorted({bound for part in parts for bound in part.bounds})
+    telling = [part for part in parts if any(part.counts)] or parts
+    common = sorted(set(telling[0].bounds).intersection(*(part.bounds for part in telling[1:])))
+    everything = sorted({bound for part in telling for bound in part.bounds})
     counts = [0.0] * (len(common) + 1)
-    for part in parts:
+    for part in telling:
         for at, count in enumerate(_over(part, common)):
             counts[at] += count
     return MergedHistogram(

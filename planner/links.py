@@ -48,6 +48,7 @@ class LinkReason(StrEnum):
     ENDPOINT_HOST_NETWORK = "the server is read at the node's address, in whose network only this pod with GPUs is"
     ENDPOINT_SERVICE = "the server is read at a name that only this pod with GPUs belongs to"
     ENDPOINT_NODE = "the server is read at the node's address, on which only this pod with GPUs runs"
+    SAME_PORT = "the same kind of engine is read at this port of the pod"
     # a model as a gateway names it, and as a server does
     ALIAS = "the configuration says that both are one model"
     SAME_NAME = "both names are the same"

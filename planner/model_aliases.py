@@ -78,23 +78,29 @@ class ServedName:
     root: str | None = None
 
 
-def provider_elsewhere(model: str, provider: str) -> str | None:
-    """The provider that runs this model on machines of its own; None where it may run on ours."""
+def provider_elsewhere(model: str, provider: str, aliases: Mapping[str, str] | None = None) -> str | None:
+    """The provider that runs this model on machines of its own; None where it may run on ours.
+
+    A configured alias says that it runs here, and so does a provider that is told and is none of `ELSEWHERE`: the name
+    before the slash may then be the owner of the weights (databricks/dbrx-instruct, mistral/...).
+    """
+    if aliases and model in aliases:
+        return None
     prefix, slash, _ = model.partition("/")
-    for one in (provider.strip().lower(), prefix.lower() if slash else ""):
-        if one in ELSEWHERE:
-            return one
-    return None
+    told = provider.strip().lower() or (prefix.lower() if slash else "")
+    return told if told in ELSEWHERE else None
 
 
 def same_model(asked: str, served: ServedName, aliases: Mapping[str, str] | None = None) -> LinkReason | None:
     """Why the model that a gateway names is the one that a server offers, by the strongest reason; None if it is not.
 
-    `aliases` maps names of the gateway to names of servers, as configured.
+    `aliases` maps names of the gateway to names of servers, as configured. A name with an alias means what the alias
+    says and nothing else, also where a server offers that name and none the alias.
     """
-    if aliases and aliases.get(asked) == served.name:
-        return LinkReason.ALIAS
-    return _same(asked, served)
+    meant = aliases.get(asked) if aliases else None
+    if meant is None:
+        return _same(asked, served)
+    return LinkReason.ALIAS if meant == served.name else _same(meant, served)
 
 
 @lru_cache(maxsize=65_536)
@@ -128,9 +134,10 @@ def _without_latest(model: str) -> str:
 
 
 def _letters(model: str) -> str:
-    """Letters, digits, and what separates owner and name; a dot between digits counts, as in 3.1."""
+    """Letters, digits, and what separates owner and name; what stands between digits counts: 3.1, 3-1 and 31 differ."""
     folded = re.sub(r"(?<=\d)\.(?=\d)", "p", _without_latest(model).lower())
-    return re.sub(r"[^a-z0-9/:]+", "", folded)
+    folded = re.sub(r"(?<=\d)[^a-z0-9/:]+(?=\d)", "+", folded)
+    return re.sub(r"[^a-z0-9/:+]+", "", folded)
 
 
 def _last_part(model: str) -> str:

@@ -70,7 +70,20 @@ def _plus(one: ModelUse, other: ModelUse) -> ModelUse:
         input_tokens=_add(one.input_tokens, other.input_tokens),
         output_tokens=_add(one.output_tokens, other.output_tokens),
         cost_usd=_add(one.cost_usd, other.cost_usd),
+        unpriced_requests=_unpriced(one, other),
     )
+
+
+def _unpriced(one: ModelUse, other: ModelUse) -> float | None:
+    """Requests of the spans that have no cost beside others that have; of one that tells no requests, none."""
+    if one.cost_usd is None and other.cost_usd is None:
+        return None
+    parts = [
+        use.unpriced_requests if use.cost_usd is not None else use.requests or 0.0
+        for use in (one, other)
+        if use.cost_usd is None or use.unpriced_requests is not None
+    ]
+    return sum(part for part in parts if part is not None) if parts else None
 
 
 def _add(one: float | None, other: float | None) -> float | None:
@@ -92,6 +105,10 @@ def _rest(total: ModelUse, of_owners: list[ModelUse], *, may_overlap: bool) -> M
         if may_overlap and rest < -_ROUNDING_RATIO * abs(there):
             return None
         left[name] = 0.0 if rest <= _ROUNDING_RATIO * abs(there) else rest
+    unpriced: float | None = None
+    if total.unpriced_requests is not None and left["cost_usd"] is not None:
+        of_owned = sum((use.requests if use.cost_usd is None else use.unpriced_requests) or 0.0 for use in of_owners)
+        unpriced = max(total.unpriced_requests - of_owned, 0.0)
     return ModelUse(
         model=total.model,
         provider=total.provider,
@@ -99,4 +116,5 @@ def _rest(total: ModelUse, of_owners: list[ModelUse], *, may_overlap: bool) -> M
         input_tokens=left["input_tokens"],
         output_tokens=left["output_tokens"],
         cost_usd=left["cost_usd"],
+        unpriced_requests=unpriced,
     )

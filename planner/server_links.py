@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.cluster_facts import KubernetesPod
 from planner.device_links import (
@@ -27,13 +27,14 @@ _NAME_LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/instance", "app")
 class ServerDevices:
     """The devices of a server with the chain of links to each; `unlinked` says why there is none.
 
-    `certainty` is that of the weakest link of all.
+    `certainty` is that of the weakest link of all, `pod_certainty` that of the link between server and pod.
     """
 
     pod: PodName | None
     chains: Mapping[Subject, tuple[Link, ...]]
     unlinked: str | None
     conflicts: tuple[Conflict, ...] = ()
+    pod_certainty: Certainty | None = None
 
     @property
     def certainty(self) -> Certainty:
@@ -48,6 +49,12 @@ def host_of(endpoint: str) -> str:
         return address[1:].partition("]")[0]
     host, colon, port = address.rpartition(":")
     return host if colon and port.isdigit() and ":" not in host else address
+
+
+def port_of(endpoint: str) -> str | None:
+    """The port of an endpoint, None where it names none."""
+    host, colon, port = endpoint.partition("/")[0].rpartition(":")
+    return port if colon and port.isdigit() and (":" not in host or host.endswith("]")) else None
 
 
 def pods_in_path(endpoint: str) -> Iterator[PodName]:
@@ -87,19 +94,54 @@ class ServerLinker:
         pod = None if pod_link is None else pod_link[0]
         held = self._device_links.get(pod, {}) if pod else {}
         named = self._named_devices(fact)
+        chains: dict[Subject, tuple[Link, ...]] = {}
         if named:
-            beside = {subject: (link,) for subject, link in named.items()}
-            if held and not named.keys() & held.keys():
-                conflicts += (self._disagreement(fact, [*named.values(), *held.values()]),)
-            return ServerDevices(pod=pod, chains=beside, unlinked=None, conflicts=conflicts)
-        if held and pod_link is not None:
+            named, said_otherwise = self._unless_held(fact, named, pod_link)
+            conflicts += said_otherwise
+            chains = {subject: (link,) for subject, link in named.items()}
+        elif held and pod_link is not None:
             chains = {subject: (link, pod_link[1]) for subject, link in held.items()}
-            return ServerDevices(pod=pod, chains=chains, unlinked=None, conflicts=conflicts)
-        if pod is None:
-            only = self._only_device(fact)
-            if only is not None:
-                return ServerDevices(pod=None, chains={only[0]: (only[1],)}, unlinked=None, conflicts=conflicts)
-        return ServerDevices(pod=pod, chains={}, unlinked=self._why_unlinked(pod), conflicts=conflicts)
+        elif pod is None and (only := self._only_device(fact)) is not None:
+            chains = {only[0]: (only[1],)}
+        return ServerDevices(
+            pod=pod,
+            chains=chains,
+            unlinked=None if chains else self._why_unlinked(fact, pod),
+            conflicts=conflicts,
+            pod_certainty=None if pod_link is None else pod_link[1].certainty,
+        )
+
+    def _unless_held(
+        self, fact: ServingFact, named: dict[Subject, Link], pod_link: tuple[PodName, Link] | None
+    ) -> tuple[dict[Subject, Link], tuple[Conflict, ...]]:
+        """Devices that the server names; as a guess where what is known of its pod says as surely that it has others.
+
+        That is so where its pod holds other devices only, or where another pod than its own holds a named one.
+        """
+        if pod_link is None:
+            return named, ()
+        pod, of_pod = pod_link
+        held = self._device_links.get(pod, {})
+        if held.keys() & named.keys():
+            return named, ()
+        of_others = [
+            link
+            for name, links in self._device_links.items()
+            if name != pod
+            for at, link in links.items()
+            if at in named
+        ]
+        against = [*held.values(), *of_others]
+        if not against:
+            return named, ()
+        as_sure = any(weakest([one.certainty, of_pod.certainty]) is Certainty.CERTAIN for one in against)
+        outcome = "The devices that the server names are taken" + (" as a guess." if as_sure else ", which is surer.")
+        said = tuple(Link(source=one.target, target=one.source, reason=one.reason) for one in named.values())
+        # Towards its own pod a device is what contradicts; of a device that it names, the pod that has it.
+        said += tuple(Link(source=one.target, target=one.source, reason=one.reason) for one in held.values())
+        said += tuple(sorted(of_others))
+        taken = {subject: replace(link, is_contradicted=as_sure) for subject, link in named.items()}
+        return taken, (Conflict(subject=fact.endpoint, links=said, outcome=outcome),)
 
     def _pod_of(self, fact: ServingFact) -> tuple[tuple[PodName, Link] | None, tuple[Conflict, ...]]:
         links = sorted(
@@ -151,13 +193,12 @@ class ServerLinker:
         link = Link(source=spelled_device(device), target=fact.endpoint, reason=LinkReason.ONLY_DEVICE)
         return subjects[0], link
 
-    def _disagreement(self, fact: ServingFact, links: Iterable[Link]) -> Conflict:
-        said = tuple(Link(source=one.target, target=one.source, reason=one.reason) for one in links)
-        return Conflict(subject=fact.endpoint, links=said, outcome="The devices that the server names are taken.")
-
-    def _why_unlinked(self, pod: PodName | None) -> str:
+    def _why_unlinked(self, fact: ServingFact, pod: PodName | None) -> str:
         if pod is not None:
             return f"no device is known to belong to its pod {spelled_pod(pod)}"
+        younger = self._pods.younger(fact)
+        if younger:
+            return f"what has its name or address by now, {spelled_pod(younger[0])}, started after it was last seen"
         return "nothing links it to a pod or a device"
 
 
@@ -166,6 +207,7 @@ class _Addresses:
 
     def __init__(self, facts: JoinFacts, device_links: Mapping[PodName, object]) -> None:
         running = [pod for pod in facts.pods or () if is_running(pod)]
+        self._started_at = {(pod.namespace, pod.name): pod.started_at or pod.created_at for pod in running}
         self._known: set[PodName] = {(pod.namespace, pod.name) for pod in running} | set(device_links)
         self._by_ip = _unique(
             (pod.pod_ip, (pod.namespace, pod.name)) for pod in running if pod.pod_ip and pod.pod_ip != pod.host_ip
@@ -194,7 +236,18 @@ class _Addresses:
         return fact.node or self._nodes.get(host_of(fact.endpoint))
 
     def candidates(self, fact: ServingFact) -> Iterable[tuple[PodName, LinkReason]]:
-        """Pods that a server may run in, each with a reason."""
+        """Pods that a server may run in, each with a reason; none that started after the server was last seen."""
+        return ((name, reason) for name, reason in self._named(fact) if not self._is_younger(name, fact))
+
+    def younger(self, fact: ServingFact) -> list[PodName]:
+        """Pods with a name or address of the server that started after it was last seen."""
+        return sorted({name for name, _ in self._named(fact) if self._is_younger(name, fact)})
+
+    def _is_younger(self, name: PodName, fact: ServingFact) -> bool:
+        started_at = self._started_at.get(name)
+        return started_at is not None and started_at > fact.observed_at
+
+    def _named(self, fact: ServingFact) -> Iterable[tuple[PodName, LinkReason]]:
         if fact.pod_namespace and fact.pod_name:
             yield (fact.pod_namespace, fact.pod_name), LinkReason.SERVER_POD
         if fact.pod_ip and fact.pod_ip in self._by_ip:

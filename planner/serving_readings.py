@@ -98,6 +98,7 @@ class ServedModel:
 class ServingFact:
     """Everything known of one server at one moment; models that are not in it were not offered then.
 
+    `lists_models` is False where the models are those that its metrics name, which need not be all that it offers.
     `pod_namespace`, `pod_name`, `pod_ip`, `node` are what discovery or Prometheus' labels told, else None: the join
     falls back to addresses. `gpu_uuids` only where the server itself or the configuration names its devices.
     """
@@ -107,6 +108,7 @@ class ServingFact:
     engine: ServingEngine
     version: str | None
     models: tuple[ServedModel, ...]
+    lists_models: bool = True
     settings: tuple[tuple[str, str], ...] = ()  # of the cache and of the start, sorted: ("block_size", "16")
     pod_namespace: str | None = None
     pod_name: str | None = None

@@ -3,6 +3,8 @@
 from planner.fleet import Device, DeviceEngine
 from planner.serving_readings import ServingEngine
 
+_READ_ONCE = "its counters were read once so far, and a rate needs two readings"
+
 
 def why_no_rate(engine: DeviceEngine) -> str | None:
     """Why no tokens per second of an engine are put down to the device; None where they are."""
@@ -11,9 +13,11 @@ def why_no_rate(engine: DeviceEngine) -> str | None:
     if engine.tokens is None:
         if engine.engine is ServingEngine.OLLAMA:
             return "Ollama counts no tokens; a gateway before it can"
+        if engine.is_read_once:
+            return _READ_ONCE
         return "it counted no tokens that were read in the window"
     if engine.covered_s <= 0:
-        return "its counters were read once so far, and a rate needs two readings"
+        return _READ_ONCE
     if engine.devices > 1:
         return f"it runs on {engine.devices} devices, and its tokens cannot be split over them"
     return "nothing says that its tokens are this device's alone"

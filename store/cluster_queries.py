@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, or_, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, case, func, or_, select
 
 from planner.cluster_facts import (
     ClaimedDevice,
@@ -96,13 +96,20 @@ def servers_at(
     )
 
 
-def cluster_state(engine: Engine, at: datetime, cluster: str) -> ClusterState | None:
-    """What Kubernetes said of a cluster by `at`; None where it was never read. A list that never was is None."""
+def cluster_state(
+    engine: Engine, at: datetime, cluster: str, *, seen_within: timedelta = STALE_AFTER
+) -> ClusterState | None:
+    """What Kubernetes said of a cluster shortly before `at`; None where it was not read by then.
+
+    A list that was not read in the time before, by itself, is None.
+    """
     with reading(engine) as connection:
-        return cluster_state_at(connection, at, cluster)
+        return cluster_state_at(connection, at, cluster, seen_within=seen_within)
 
 
-def cluster_state_at(connection: Connection, at: datetime, cluster: str) -> ClusterState | None:
+def cluster_state_at(
+    connection: Connection, at: datetime, cluster: str, *, seen_within: timedelta = STALE_AFTER
+) -> ClusterState | None:
     """The same in a view of the store that is open already."""
     look = (
         connection.execute(
@@ -114,12 +121,19 @@ def cluster_state_at(connection: Connection, at: datetime, cluster: str) -> Clus
     if look is None:
         return None
     cluster_id = look["cluster_id"]
+    read_at = {
+        kind: _read_at(connection, kind, cluster_id, look[column], at)
+        for kind, column in ((NODES, "nodes_at"), (PODS, "pods_at"), (QUOTAS, "quotas_at"), (CLAIMS, "claims_at"))
+    }
+    if look["observed_at"] > at and not any(read_at.values()):
+        return None
 
-    def rows(kind: IntervalTable, column: str) -> list[RowMapping] | None:
-        return None if look[column] is None else _valid(connection, kind, cluster_id, at)
+    def rows(kind: IntervalTable) -> list[RowMapping] | None:
+        seen_at = read_at[kind]
+        is_known = seen_at is not None and at - seen_at <= seen_within
+        return _valid(connection, kind, cluster_id, at) if is_known else None
 
-    nodes, pods = rows(NODES, "nodes_at"), rows(PODS, "pods_at")
-    quotas, claims = rows(QUOTAS, "quotas_at"), rows(CLAIMS, "claims_at")
+    nodes, pods, quotas, claims = rows(NODES), rows(PODS), rows(QUOTAS), rows(CLAIMS)
     return ClusterState(
         observed_at=min(look["observed_at"], at),
         nodes=None if nodes is None else tuple(map(_node, nodes)),
@@ -129,6 +143,25 @@ def cluster_state_at(connection: Connection, at: datetime, cluster: str) -> Clus
         version=look["version"],
         details=json.loads(look["details"]),
     )
+
+
+def _read_at(
+    connection: Connection, kind: IntervalTable, cluster_id: int, newest: datetime | None, at: datetime
+) -> datetime | None:
+    """When a list was last read by `at`, as far as is known; None where it was not.
+
+    `newest` is when it was last read at all. Of an earlier time only its rows tell: a look saw or missed each.
+    """
+    if newest is None or newest <= at:
+        return newest
+    columns = kind.table.c
+    rows = connection.execute(
+        select(func.max(columns.last_seen), func.max(case((columns.valid_to <= at, columns.valid_to)))).where(
+            columns.cluster_id == cluster_id, columns.valid_from <= at
+        )
+    ).one()
+    told = [min(one, at) for one in rows if one is not None]
+    return max(told, default=None)
 
 
 def _valid(connection: Connection, kind: IntervalTable, cluster_id: int, at: datetime) -> list[RowMapping]:

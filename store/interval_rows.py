@@ -44,11 +44,15 @@ class IntervalTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Children:
-    """What belongs to one thing and is told completely with it: known timelines by key, and what was seen now."""
+    """What belongs to one thing and is told completely with it: known timelines by key, and what was seen now.
+
+    `spared` are keys that the teller knows nothing of: that they were not seen does not end them.
+    """
 
     kind: IntervalTable
     timelines: dict[Key, Timeline]
     seen: Mapping[Key, Mapping[str, Any]]
+    spared: frozenset[Key] = frozenset()
 
 
 def timeline_of(timelines: dict[Key, Timeline], key: Key, kind: IntervalTable) -> Timeline:
@@ -77,7 +81,7 @@ def take_in(parent: Timeline, at: datetime, values: Mapping[str, Any], children:
                 timeline.see(at, seen, until)
         if not is_known:
             for key, timeline in one.timelines.items():
-                if key not in one.seen:
+                if key not in one.seen and key not in one.spared:
                     timeline.miss(at)
 
 

@@ -127,6 +127,19 @@ def _take_in(known: _KnownGpu, fact: GpuFact) -> None:
     if processes:
         children.append(Children(kind=_PROCESSES, timelines=known.processes, seen=processes))
     take_in(known.gpu, fact.observed_at, _gpu_values(known.gpu, fact), children)
+    _end_what_was_cut_away(known, fact.observed_at)
+
+
+def _end_what_was_cut_away(known: _KnownGpu, at: datetime) -> None:
+    """End compute instances with their GPU instance, also where nobody has told compute instances since."""
+    for (gi_id, _), timeline in known.compute_instances.items():
+        inside = timeline.covering(at)
+        instance = known.instances.get((gi_id,))
+        around = None if instance is None else instance.covering(at)
+        if inside is None or at <= inside.last_seen:
+            continue
+        if around is None or inside.last_seen < around.valid_from:
+            timeline.miss(at if around is None else around.valid_from)
 
 
 def _gi_key(gi_id: int | None) -> int:

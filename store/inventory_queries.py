@@ -27,7 +27,7 @@ class Inventory:
     first_seen: Mapping[tuple[int, str], datetime]
     instances: Mapping[tuple[int, str], tuple[RowMapping, ...]]
     born: Mapping[DeviceName, datetime]  # since when a GPU instance is what it is
-    not_before: Mapping[DeviceName, datetime]  # when another GPU instance of the same id ended
+    not_before: Mapping[DeviceName, datetime]  # when the GPU instance that had its id before it ended
     pods: Mapping[DeviceName, tuple[Pod, ...]]
     shared: frozenset[DeviceName]  # of which a source saw several pods
     mig_uuids: Mapping[DeviceName, tuple[str, ...]]
@@ -91,7 +91,7 @@ def inventory_at(connection: Connection, clusters: Iterable[int], start: datetim
 def _instances(
     rows: Iterable[RowMapping], now: datetime
 ) -> tuple[dict[tuple[int, str], tuple[RowMapping, ...]], dict[DeviceName, datetime], dict[DeviceName, datetime]]:
-    """GPU instances of now by GPU; since when each is what it is; and when another one with its id ended."""
+    """GPU instances of now by GPU; since when each is what it is; and when the one before it ended."""
     current: defaultdict[tuple[int, str], list[RowMapping]] = defaultdict(list)
     born: dict[DeviceName, datetime] = {}
     not_before: dict[DeviceName, datetime] = {}
@@ -99,15 +99,21 @@ def _instances(
     for row in rows:  # by time: the last row of a name is the one of now, if it has one
         name = (row["cluster_id"], row["gpu_uuid"], row["gi_id"])
         before = previous.get(name)
-        if before is None or before["profile"] != row["profile"] or before["valid_to"] != row["valid_from"]:
+        if before is None or not _is_same_instance(before, row):
             born[name] = row["valid_from"]
-        if before is not None and before["profile"] != row["profile"]:
-            not_before[name] = before["valid_to"]
+            if before is not None:
+                not_before[name] = before["valid_to"]
         previous[name] = row
         if row["valid_to"] is None or row["valid_to"] > now:
             current[row["cluster_id"], row["gpu_uuid"]].append(row)
     ordered = {key: tuple(sorted(found, key=_by_start)) for key, found in current.items()}
     return ordered, born, not_before
+
+
+def _is_same_instance(before: RowMapping, row: RowMapping) -> bool:
+    """Whether the later of two rows of one id goes on with the earlier: what was away meanwhile was made again."""
+    is_elsewhere = None not in (before["start"], row["start"]) and before["start"] != row["start"]
+    return before["profile"] == row["profile"] and before["valid_to"] == row["valid_from"] and not is_elsewhere
 
 
 def _mig_uuids(connection: Connection, clusters: list[int], at: datetime) -> dict[DeviceName, tuple[str, ...]]:

@@ -2,37 +2,43 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, or_, select
 
-from planner.attribution import Attribution, DeviceWork
+from planner.attribution import Attribution, DeviceWork, link_facts
 from planner.cluster_facts import ClusterState
 from planner.cost_attribution import CostAttribution
 from planner.device_state import STALE_AFTER
 from planner.fleet import Pod
-from planner.join_facts import DeviceFacts, EngineTraffic, JoinFacts, ModelUse, ServerFacts
+from planner.join_facts import DeviceFacts, JoinFacts, ModelUse, ServerFacts
 from planner.links import Certainty
 from planner.model_uses import adding_up
 from planner.readings import Subject
-from planner.serving_totals import Counted, Total, summed
+from planner.serving_readings import ServingEngine
 from planner.units import GpuUuid, NodeName
-from store.cluster_queries import cluster_state_at, servers_at
-from store.gauge_queries import Gauges, latest_gauges_at
+from store.cluster_queries import KnownServer, cluster_state_at, servers_at
+from store.engine_traffic import (
+    ServerTraffic,
+    asleep,
+    of_one_look,
+    running_requests,
+    seen_counting,
+    traffic_over,
+    with_running,
+)
+from store.gauge_queries import latest_gauges_at
 from store.inventory_queries import DeviceName, Inventory
-from store.serving_queries import counted_over
-from store.tables import NO_INSTANCE
+from store.tables import NO_INSTANCE, Cluster, PodRecord, table_of
 from store.usage import Measured
 from store.usage_queries import Account, accounts
+from store.whereabouts import Whereabouts
 
 DEFAULT_DIMENSION = "team"
 
-_REQUESTS, _PROMPT, _GENERATED = "requests_finished", "prompt_tokens", "generation_tokens"
-_AWAKE = "awake"  # the label of `engine_asleep` under which vLLM says that it does not sleep
-
-Key = tuple[str, str]
-"""Endpoint and model."""
+_CLUSTERS = table_of(Cluster)
+_ON_DEVICES = table_of(PodRecord)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +66,16 @@ def join_facts(
     """
     state = _fresh(cluster_state_at(connection, end, cluster), end)
     account, uses = _uses(connection, cluster, start, end, dimension)
-    return JoinFacts(
+    # A server that was seen in the window counted in it, though it may have gone since.
+    known = servers_at(connection, end, cluster=cluster, seen_within=max(end - start, STALE_AFTER))
+    told = traffic_over(connection, start, end, cluster=cluster)
+    endpoints = {server.fact.endpoint for server in known}
+    facts = JoinFacts(
         start=start,
         end=end,
-        devices=tuple(devices),
-        servers=_servers(connection, cluster, start, end),
+        devices=_named_lately(connection, devices, cluster, end),
+        servers=_servers(connection, known, told, cluster=cluster, start=start, end=end),
+        strays={endpoint: one.traffic for endpoint, one in told.items() if endpoint not in endpoints},
         nodes=state.nodes if state else None,
         pods=state.pods if state else None,
         claims=state.claimed_devices if state else None,
@@ -74,6 +85,7 @@ def join_facts(
         uses_spread=account.spread if account else None,
         aliases=aliases or {},
     )
+    return _where_they_were(connection, facts, cluster)
 
 
 def devices_of(inventory: Inventory, measured: Mapping[DeviceName, Measured]) -> dict[int, list[DeviceFacts]]:
@@ -126,71 +138,113 @@ def _fresh(state: ClusterState | None, at: datetime) -> ClusterState | None:
     return None if state is None or at - state.observed_at > STALE_AFTER else state
 
 
-def _servers(connection: Connection, cluster: str, start: datetime, end: datetime) -> tuple[ServerFacts, ...]:
-    known = servers_at(connection, end, cluster=cluster)
-    if not known:
-        return ()
-    counted = counted_over(connection, start, end, metrics=(_REQUESTS, _PROMPT, _GENERATED), cluster=cluster)
-    totals = summed(counted, by=lambda one: (one.subject.endpoint, one.subject.model, one.metric))
-    gauges = latest_gauges_at(connection, end, cluster=cluster)
-    running = _running(gauges)
-    models: defaultdict[str, set[str]] = defaultdict(set)
-    for endpoint, model in {_key(one) for one in counted} | running.keys():
-        models[endpoint].add(model)
-    asleep = _asleep(gauges)
-    return tuple(
-        ServerFacts(
-            fact=server.fact,
-            traffic=tuple(
-                _traffic(server.fact.endpoint, model, totals, running) for model in sorted(models[server.fact.endpoint])
-            ),
-            is_asleep=server.fact.endpoint in asleep,
+def _servers(
+    connection: Connection,
+    known: Sequence[KnownServer],
+    told: Mapping[str, ServerTraffic],
+    *,
+    cluster: str,
+    start: datetime,
+    end: datetime,
+) -> tuple[ServerFacts, ...]:
+    """Every server of the window; one that was not seen lately with what it counted, and why it is nowhere by now."""
+    gauges = of_one_look(latest_gauges_at(connection, end, cluster=cluster))
+    running, sleeping = running_requests(gauges), asleep(gauges)
+    uncounted = [server.fact.endpoint for server in known if server.fact.endpoint not in told]
+    once = (
+        seen_counting(connection, start, end, cluster=cluster, endpoints=uncounted) if uncounted else frozenset[str]()
+    )
+    nothing = ServerTraffic(traffic=(), read_s=0.0)
+    found: list[ServerFacts] = []
+    for server in known:
+        endpoint = server.fact.endpoint
+        counted = told.get(endpoint, nothing)
+        unseen_s = (end - server.fact.observed_at).total_seconds()
+        if end - server.fact.observed_at > STALE_AFTER:
+            if not counted.traffic and server.fact.engine is not ServingEngine.OLLAMA:
+                continue  # seen and not counted: it did nothing worth a share, unlike one that never counts
+            ended = f"it was not seen since {server.fact.observed_at:%Y-%m-%d %H:%M} UTC"
+            rate_s = counted.read_s + unseen_s
+            found.append(
+                ServerFacts(
+                    fact=server.fact, traffic=counted.traffic, ended=ended, read_s=counted.read_s, rate_s=rate_s
+                )
+            )
+            continue
+        found.append(
+            ServerFacts(
+                fact=server.fact,
+                traffic=with_running(counted.traffic, running.get(endpoint, {})),
+                is_asleep=endpoint in sleeping,
+                read_s=counted.read_s,
+                is_read_once=endpoint in once,
+            )
         )
-        for server in known
+    return tuple(found)
+
+
+def _where_they_were(connection: Connection, facts: JoinFacts, cluster: str) -> JoinFacts:
+    """The same with every server that moved in the window told twice: since it is where it is, and before."""
+    whereabouts = Whereabouts(connection, facts.start, facts.end, cluster=cluster, pods=facts.pods or ())
+    if whereabouts.is_still:
+        return facts
+    moves = {
+        server.fact.endpoint: move
+        for server, found in link_facts(facts).servers
+        if server.traffic and found.chains and (move := whereabouts.move_of(server.fact, found)) is not None
+    }
+    by_time: defaultdict[datetime, set[str]] = defaultdict(set)
+    for endpoint, move in moves.items():
+        by_time[move.at].add(endpoint)
+    before: dict[str, ServerTraffic] = {}
+    since: dict[str, ServerTraffic] = {}
+    for at, endpoints in by_time.items():
+        before |= traffic_over(connection, facts.start, at, cluster=cluster, endpoints=endpoints)
+        since |= traffic_over(connection, at, facts.end, cluster=cluster, endpoints=endpoints)
+    servers: list[ServerFacts] = []
+    for server in facts.servers:
+        move = moves.get(server.fact.endpoint)
+        earlier = before.get(server.fact.endpoint)
+        if move is None or earlier is None:
+            servers.append(server)
+            continue
+        later = since.get(server.fact.endpoint, ServerTraffic(traffic=(), read_s=0.0))
+        running = {one.model: one.requests_running for one in server.traffic if one.requests_running is not None}
+        ended = f"it was counted before {move.at:%H:%M} UTC, when {move.before}"
+        rate_s = server.counted_s
+        now = replace(server, traffic=with_running(later.traffic, running), read_s=later.read_s, rate_s=rate_s)
+        then = ServerFacts(fact=server.fact, traffic=earlier.traffic, ended=ended, read_s=earlier.read_s, rate_s=rate_s)
+        servers += [now, then]
+    return replace(facts, servers=tuple(servers))
+
+
+def _named_lately(
+    connection: Connection, devices: Sequence[DeviceFacts], cluster: str, end: datetime
+) -> tuple[DeviceFacts, ...]:
+    """The devices, each knowing which of its pods no source has named for too long."""
+    columns = _ON_DEVICES.c
+    statement = (
+        select(columns.gpu_uuid, columns.gi_id, columns.namespace, columns.name, columns.container, columns.uid)
+        .join(_CLUSTERS, _CLUSTERS.c.id == columns.cluster_id)
+        .where(
+            _CLUSTERS.c.name == cluster,
+            columns.valid_from <= end,
+            or_(columns.valid_to.is_(None), columns.valid_to > end),
+            columns.last_seen < end - STALE_AFTER,
+        )
+    )
+    old: defaultdict[tuple[str, int], set[Pod]] = defaultdict(set)
+    for uuid, gi_id, namespace, name, container, uid in connection.execute(statement):
+        old[uuid, gi_id].add(Pod(namespace=namespace, name=name, container=container or None, uid=uid))
+    if not old:
+        return tuple(devices)
+    return tuple(
+        replace(device, old_pods=frozenset(device.pods) & old.get(_number(device.subject), set())) for device in devices
     )
 
 
-def _key(one: Counted) -> Key:
-    return one.subject.endpoint, one.subject.model
-
-
-def _traffic(
-    endpoint: str, model: str, totals: Mapping[tuple[str, str, str], Total], running: Mapping[Key, float]
-) -> EngineTraffic:
-    found = {name: totals.get((endpoint, model, name)) for name in (_REQUESTS, _PROMPT, _GENERATED)}
-
-    def increment(name: str) -> float | None:
-        total = found[name]
-        return None if total is None else total.increment
-
-    return EngineTraffic(
-        model=model,
-        requests=increment(_REQUESTS),
-        prompt_tokens=increment(_PROMPT),
-        generation_tokens=increment(_GENERATED),
-        requests_running=running.get((endpoint, model)),
-        covered_s=max((total.covered_s for total in found.values() if total is not None), default=0.0),
-    )
-
-
-def _running(gauges: Sequence[Gauges]) -> dict[Key, float]:
-    """Requests that are being worked on, over all ranks."""
-    found: defaultdict[Key, float] = defaultdict(float)
-    for one in gauges:
-        running = one.values.get("requests_running")
-        if running is not None:
-            found[one.subject.endpoint, one.subject.model] += running.value
-    return dict(found)
-
-
-def _asleep(gauges: Sequence[Gauges]) -> frozenset[str]:
-    """Endpoints whose engine sleeps."""
-    return frozenset(
-        one.subject.endpoint
-        for one in gauges
-        for (metric, label), seen in one.labelled.items()
-        if metric == "engine_asleep" and label != _AWAKE and seen.value >= 1
-    )
+def _number(subject: Subject) -> tuple[str, int]:
+    return subject.gpu_uuid, NO_INSTANCE if subject.gi_id is None else subject.gi_id
 
 
 def _uses(

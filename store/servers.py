@@ -1,15 +1,17 @@
 """What facts about servers make of the inventory: rows of servers and of the models they offer, with their times.
 
-A fact names all models of its server, so it also ends those that it does not name. What a fact is silent about stays
-as another road to the same server told it. Nobody tells that a server is gone: its row stays open, and old.
+A fact that lists all models of its server also ends those that it does not name. What a fact is silent about stays as
+another road to the same server told it: one that reads metrics only, as through Prometheus, knows no adapter that was
+never asked for. Nobody tells that a server is gone: its row stays open, and old.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
+from planner.device_state import STALE_AFTER
 from planner.serving_readings import ServingFact
 from store.cluster_tables import ServedModelRecord, ServerRecord
 from store.interval_rows import Children, IntervalTable, Key, load_intervals, save_intervals, take_in, timeline_of
@@ -59,7 +61,8 @@ def write_servers(connection: Connection, cluster_id: int, facts: Sequence[Servi
         offered: dict[Key, dict[str, Any]] = {
             (model.name,): {name: getattr(model, name) for name in _MODELS.values} for model in fact.models
         }
-        children = [Children(kind=_MODELS, timelines=models[fact.endpoint], seen=offered)]
+        known = models[fact.endpoint]
+        children = [Children(kind=_MODELS, timelines=known, seen=offered, spared=_spared(fact, known))]
         take_in(servers[fact.endpoint], fact.observed_at, _server_values(fact), children)
     save_intervals(connection, _SERVERS, cluster_id, ((name, (), one) for name, one in servers.items()))
     save_intervals(
@@ -68,6 +71,23 @@ def write_servers(connection: Connection, cluster_id: int, facts: Sequence[Servi
         cluster_id,
         ((endpoint, key, one) for endpoint, found in models.items() for key, one in found.items()),
     )
+
+
+def _spared(fact: ServingFact, known: Mapping[Key, Timeline]) -> frozenset[Key]:
+    """Models that a fact which lists not all of them does not end: another road told of them not long ago."""
+    if fact.lists_models:
+        return frozenset()
+    at = fact.observed_at
+    spared: set[Key] = set()
+    for key, timeline in known.items():
+        interval = timeline.covering(at)
+        if interval is None or at - interval.last_seen > STALE_AFTER:
+            continue
+        # Metrics tell the name and nothing else; what more is known comes from a list.
+        is_from_list = any(interval.values[name] is not None for name in _MODELS.values if name != "is_loaded")
+        if is_from_list or not fact.models:
+            spared.add(key)
+    return frozenset(spared)
 
 
 def _server_values(fact: ServingFact) -> dict[str, Any]:

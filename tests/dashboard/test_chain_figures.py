@@ -1,5 +1,7 @@
 """The chain of a device: every link with what it rests on, and what is absent with its reason."""
 
+from dataclasses import replace
+
 from dashboard.chain_figures import NO_OWNER, REST, DeviceChain, gpu_chains
 from dashboard.html_parts import part
 from planner.join_facts import JoinFacts
@@ -197,3 +199,24 @@ def test_names_of_pods_models_owners_and_gateways_never_become_markup() -> None:
     assert "<img" not in page
     assert page.count("&lt;script&gt;") >= 4  # pod, model, gateway, source
     assert page.count("&lt;img") >= 2
+
+
+def test_a_cost_of_a_part_says_of_how_much_it_is_not() -> None:
+    uses = [use(LLAMA, "search", requests=200, cost=5.0, unpriced_requests=140.0)]
+    servers = [server("e:1", traffic(tokens=1), pod="a")]
+    told = facts(device(0, "a"), servers=servers, uses=uses, told_by="gateway")
+    page = part("gpu_chains", chains=gpu_chains(joined(told), "GPU-0"), window_s=3600.0)
+    assert "200 requests, $5.00 for a part: no cost is told of 140 of the requests" in page
+    whole = facts(device(0, "a"), servers=servers, uses=[use(LLAMA, "search", cost=5.0)], told_by="gateway")
+    assert "for a part" not in part("gpu_chains", chains=gpu_chains(joined(whole), "GPU-0"), window_s=3600.0)
+
+
+def test_a_server_that_moved_is_shown_as_it_is_now() -> None:
+    now, before = (
+        server("e:1", traffic(tokens=900, covered_s=900.0), pod="a"),
+        server("e:1", traffic(tokens=90), pod="a"),
+    )
+    moved = replace(before, ended="it was counted before 11:45 UTC, when its address was that of team/b")
+    told = facts(device(0, "a"), servers=[moved, now])
+    [engine] = chain_of(told).engines
+    assert (engine.tokens_per_s, engine.no_rate) == (1.0, None)

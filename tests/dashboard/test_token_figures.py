@@ -1,6 +1,7 @@
 """Tokens per second of the fleet: parts and rest add up, and what is not counted is not zero."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -43,6 +44,18 @@ def test_attributed_and_unattributed_are_what_the_engines_counted() -> None:
     [rest] = flow.unattributed
     assert (rest.engines, rest.tokens_per_s) == (1, 3.0)
     assert rest.reason == "it runs on 2 devices, and not all of them report how busy their SMs were"
+
+
+def test_what_was_counted_before_a_server_moved_or_ended_is_in_the_rate_and_no_engine_of_now() -> None:
+    # One server counted 3600 tokens in the hour, a third of them elsewhere; another one 1800 before it ended.
+    now = replace(server("a:1", traffic(tokens=2400, covered_s=2400.0), pod="a"), rate_s=3600.0)
+    before = replace(server("a:1", traffic(tokens=1200, covered_s=1200.0)), rate_s=3600.0, ended="it was elsewhere")
+    gone = replace(server("b:1", traffic(tokens=1800, covered_s=900.0)), rate_s=3600.0, ended="it has gone")
+    flow = token_flow(joined(facts(device(0, "a"), servers=[now, before, gone])).clusters)
+    assert flow is not None
+    assert (flow.per_s, flow.attributed_per_s) == (pytest.approx(1.5), pytest.approx(2 / 3))
+    assert [one.reason for one in flow.unattributed] == ["it has gone", "it was elsewhere"]
+    assert (flow.engines, flow.uncounted, flow.shortest_s) == (1, 0, 3600.0)
 
 
 def test_engines_that_count_nothing_give_no_rate_rather_than_zero() -> None:

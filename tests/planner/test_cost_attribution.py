@@ -144,6 +144,20 @@ def test_an_alias_of_the_configuration_is_certain() -> None:
     assert part.certainty is Certainty.CERTAIN
 
 
+def test_an_alias_decides_before_prefixes_and_before_servers_of_the_same_name() -> None:
+    told = facts(
+        device(0, "a"),
+        servers=[server("e:1", traffic(tokens=1), pod="a", models=[LLAMA, "chat"])],
+        uses=[use("mistral/m", cost=1.0), use("chat", cost=2.0)],
+        aliases={"mistral/m": LLAMA, "chat": "chat-70b"},  # nobody serves chat-70b now
+    )
+    found = costs(told)
+    assert [(part.use.model, part.served_model, part.certainty) for part in found.parts] == [
+        ("mistral/m", LLAMA, Certainty.CERTAIN)
+    ]
+    assert [(one.use.model, one.reason) for one in found.unattributed] == [("chat", "no server that is read offers it")]
+
+
 def test_owners_and_what_nobody_owns_add_up_to_the_total() -> None:
     found = adding_up(
         totals=[use("m", requests=6, cost=1.0), use("m", requests=4, cost=1.0)],
@@ -191,6 +205,19 @@ def test_rounding_is_no_overlap_and_leaves_no_rest() -> None:
     found = adding_up(totals=[use("m", cost=0.3)], parts=[use("m", "x", cost=0.1), use("m", "y", cost=0.2)])
     assert 0.1 + 0.2 > 0.3
     assert [one.owner for one in found.uses] == ["x", "y"]
+
+
+def test_an_hour_without_a_price_leaves_a_cost_of_a_part_and_says_of_how_much() -> None:
+    hours = [use("m", "x", requests=100), use("m", "x", requests=60, cost=5.0), use("m", "x", requests=40)]
+    for told in (hours, hours[::-1]):
+        [found] = adding_up([], told).uses
+        assert (found.requests, found.cost_usd, found.unpriced_requests) == (200, 5.0, 140)
+    assert [one.unpriced_requests for one in adding_up([], hours[:1] * 2).uses] == [None]  # no cost at all
+    assert [one.unpriced_requests for one in adding_up([], hours[1:2] * 2).uses] == [None]  # every hour has its cost
+    # What no owner has of the total: 60 requests, of which 10 have no price.
+    totals = [use("m", requests=150), use("m", requests=110, cost=9.0)]
+    rest = next(one for one in adding_up(totals, hours, "team").uses if not one.owner)
+    assert (rest.requests, rest.cost_usd, rest.unpriced_requests) == (60, 4.0, 10)
 
 
 USES = st.lists(

@@ -1,5 +1,7 @@
 """Which pods are on which device: every road that says so, what contradicts, and what cannot be told apart."""
 
+from dataclasses import replace
+
 import pytest
 
 from planner.cluster_facts import Sharing
@@ -70,6 +72,18 @@ def test_an_address_on_another_node_is_another_gpu() -> None:
     assert only(facts(whole, claims=[claim("a", pci_bus_id="0000:3b:00.0")])).pods == {}
 
 
+@pytest.mark.parametrize("profile", [None, "3g.40gb"])
+def test_an_address_that_two_gpus_are_recorded_at_names_neither(profile: str | None) -> None:
+    # a board was exchanged, and the former one is still in the inventory
+    gi_id = None if profile is None else 1
+    both = (
+        device(0, gi_id=gi_id, profile=profile, pci_bus_id="00000000:3B:00.0"),
+        device(1, gi_id=gi_id, pci_bus_id="00000000:3B:00.0"),
+    )
+    held = claim("a", pci_bus_id="0000:3b:00.0", profile=profile)
+    assert all(found.pods == {} for found in link_devices(facts(*both, claims=[held])).values())
+
+
 def test_a_claim_holds_a_mig_device_by_its_uuid_or_as_the_only_one_of_its_kind() -> None:
     cut = (
         device(0, gi_id=1, profile="3g.40gb", mig_uuids=("MIG-x",)),
@@ -118,6 +132,26 @@ def test_a_node_that_hands_out_gpus_several_times_may_hide_others(sharing: Shari
     assert only(facts(device(0, "a"), nodes=[once])).not_attributable is None
 
 
+def test_pods_that_ask_for_more_devices_than_there_are_share_them() -> None:
+    # time-slicing without GPU Feature Discovery: no label tells it, and the exporter names one pod of two
+    unlabelled = replace(kubernetes_node(), gpu_count=None)
+    both = [kubernetes_pod("a"), kubernetes_pod("b")]
+    assert only(facts(device(0, "a"), nodes=[unlabelled], pods=both)).not_attributable == (
+        "running pods on its node ask for 2 devices where 1 is known, so others may be on it that no source names"
+    )
+    assert only(facts(device(0, "a"), pods=both)).not_attributable is not None
+    enough = link_devices(facts(device(0, "a"), device(1, "b"), nodes=[unlabelled], pods=both))
+    waiting = [kubernetes_pod("a"), kubernetes_pod("b", phase="Pending"), kubernetes_pod("c", node="node-b")]
+    alone = [kubernetes_pod("a", gpus=2)]
+    assert [found.not_attributable for found in enough.values()] == [None, None]
+    assert only(facts(device(0, "a"), nodes=[unlabelled], pods=waiting)).not_attributable is None
+    assert only(facts(device(0, "a"), nodes=[unlabelled], pods=alone)).not_attributable is None
+    # Labels say that there are more than are read, or that none is shared.
+    assert only(facts(device(0, "a"), nodes=[kubernetes_node()], pods=both)).not_attributable is None
+    unshared = replace(unlabelled, sharing=Sharing.NONE)
+    assert only(facts(device(0, "a"), nodes=[unshared], pods=both)).not_attributable is None
+
+
 def test_a_claim_and_a_label_that_disagree_are_kept_and_shown() -> None:
     found = only(facts(device(0, "a"), claims=[claim("b", gpu_uuid="GPU-0")]))
     [conflict] = found.conflicts
@@ -141,3 +175,5 @@ def test_spellings_of_one_thing_are_one() -> None:
     assert plain_uuid("MIG-AB") == "ab"
     assert plain_pci("00000000:3B:00.0") == plain_pci("0000:3b:00.0") == "0000:3b:00.0"
     assert plain_pci("1:3b:00.0") == "0001:3b:00.0"
+    assert plain_pci("3B:00.0") == plain_pci("0:3b:00.0") == plain_pci("0x0000:3b:00.0") == "0000:3b:00.0"
+    assert plain_pci("00010000:01:00.0") == plain_pci("10000:01:00.0") != plain_pci("0000:01:00.0")

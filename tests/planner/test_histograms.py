@@ -126,3 +126,14 @@ def test_a_sum_is_the_histogram_of_all_values_on_the_common_bounds(
     assert merged.histogram.counts == expected.counts
     assert merged.histogram.total == pytest.approx(expected.total)
     assert set(merged.dropped_bounds) == set(bounds) ^ set(others)
+
+
+def test_a_part_without_values_takes_no_bounds_away() -> None:
+    busy = Histogram(bounds=(0.05, 0.1, 2.5), counts=(4.0, 4.0, 2.0, 0.0), total=1.0)
+    idle = Histogram(bounds=(2.5, 5.0), counts=(0.0, 0.0, 0.0), total=0.0)
+    total = merge([idle, busy])
+    assert total is not None
+    assert (total.histogram, total.dropped_bounds, total.parts) == (busy, (), 2)
+    nothing = merge([idle])
+    assert nothing is not None
+    assert nothing.histogram == idle

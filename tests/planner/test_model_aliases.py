@@ -26,6 +26,10 @@ LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
         (LLAMA, ServedName(name="chat", root="/models/Llama-3.1-8B-Instruct"), LinkReason.LAST_PART),
         ("llama3:8b", ServedName(name="llama3:70b"), None),
         ("Llama-3.1-8B", ServedName(name="Llama-31-8B"), None),  # 3.1 is not 31
+        ("qwen-1-4b", ServedName(name="qwen-14b"), None),
+        ("qwen-1-4b", ServedName(name="qwen-1.4b"), None),  # version 1 of 4b, perhaps
+        ("Qwen_1_4B", ServedName(name="qwen-1-4b"), LinkReason.SAME_LETTERS),
+        ("qwen2-7b", ServedName(name="Qwen-2-7B"), LinkReason.SAME_LETTERS),
         ("gpt-4o", ServedName(name=LLAMA), None),
         ("", ServedName(name=LLAMA), None),
         ("openai/", ServedName(name=LLAMA), None),
@@ -42,6 +46,14 @@ def test_a_configured_alias_is_certain() -> None:
     assert same_model("fast", ServedName(name=LLAMA), aliases) is LinkReason.ALIAS
     assert same_model("fast", ServedName(name="other"), aliases) is None
     assert LinkReason.ALIAS.certainty is Certainty.CERTAIN
+
+
+def test_an_alias_means_what_it_says_and_nothing_else() -> None:
+    aliases = {"llama": "llama-70b"}
+    assert same_model("llama", ServedName(name="llama-70b"), aliases) is LinkReason.ALIAS
+    assert same_model("llama", ServedName(name="llama"), aliases) is None  # the one with 70b is away
+    assert same_model("llama", ServedName(name="llama-70b:latest"), aliases) is LinkReason.SAME_TAG
+    assert same_model("other", ServedName(name="other"), aliases) is LinkReason.SAME_NAME
 
 
 def test_reasons_are_ordered_from_the_surest_to_the_guess() -> None:
@@ -68,10 +80,20 @@ def test_reasons_are_ordered_from_the_surest_to_the_guess() -> None:
         (LLAMA, "hosted_vllm", None),
         (f"openai/{LLAMA}", "openai", None),
         (LLAMA, "", None),
+        # databricks and mistral own weights too; what the gateway says of its provider decides
+        ("databricks/dbrx-instruct", "hosted_vllm", None),
+        ("databricks/dbrx-instruct", "", "databricks"),
+        ("hosted_vllm/m", "bedrock", "bedrock"),
     ],
 )
 def test_what_another_provider_runs_did_not_run_here(model: str, provider: str, elsewhere: str | None) -> None:
     assert provider_elsewhere(model, provider) == elsewhere
+
+
+def test_what_an_alias_names_runs_here_whatever_its_name() -> None:
+    assert provider_elsewhere("mistral/m", "", {"mistral/m": "m"}) is None
+    assert provider_elsewhere("gpt-4o", "azure", {"gpt-4o": "m"}) is None
+    assert provider_elsewhere("mistral/other", "", {"mistral/m": "m"}) == "mistral"
 
 
 def test_only_prefixes_of_gateways_are_taken_off() -> None:

@@ -1,5 +1,7 @@
 """Which pod and devices a server belongs to: by name, by address, by being alone, and what contradicts."""
 
+from datetime import timedelta
+
 import pytest
 
 from planner.device_links import link_devices
@@ -7,7 +9,7 @@ from planner.join_facts import JoinFacts
 from planner.links import Certainty, LinkReason
 from planner.server_links import ServerDevices, ServerLinker, host_of
 from planner.units import GpuUuid, NodeName
-from tests.planner.joins import device, facts, gpu, kubernetes_node, kubernetes_pod, server
+from tests.planner.joins import NOW, device, facts, gpu, kubernetes_node, kubernetes_pod, server
 
 
 def link(told: JoinFacts) -> ServerDevices:
@@ -151,3 +153,37 @@ def test_devices_that_the_server_names_are_taken_before_those_of_its_pod() -> No
     outside = link(facts(device(0, "a"), device(1, "b"), servers=[named]))
     assert list(outside.chains) == [gpu(1)]
     assert len(outside.conflicts) == 1
+
+
+def test_a_device_that_the_server_names_and_another_pod_holds_is_a_guess() -> None:
+    named = server(pod="a", gpu_uuids=(GpuUuid("GPU-0"),))
+    found = link(facts(device(0, "other"), servers=[named]))  # where pod a has devices, nobody tells
+    assert (list(found.chains), found.certainty) == ([gpu(0)], Certainty.GUESSED)
+    [conflict] = found.conflicts
+    assert [one.target for one in conflict.links] == ["GPU-0 on node-a", "team/other"]
+    assert conflict.outcome == "The devices that the server names are taken as a guess."
+
+
+def test_what_a_server_names_is_surer_than_a_pod_that_is_guessed() -> None:
+    pods = [kubernetes_pod("llama-x1", owner_name="llama")]
+    named = server("llama.team.svc:8000", gpu_uuids=(GpuUuid("GPU-0"),))
+    found = link(facts(device(0, "other"), device(1, "llama-x1"), servers=[named], pods=pods))
+    assert (list(found.chains), found.certainty) == ([gpu(0)], Certainty.CERTAIN)
+    assert [one.outcome for one in found.conflicts] == ["The devices that the server names are taken, which is surer."]
+    # Without any pod of its own, the one on the device may well be it.
+    alone = link(facts(device(0, "other"), servers=[server("x:1", gpu_uuids=(GpuUuid("GPU-0"),))]))
+    assert (alone.certainty, alone.conflicts) == (Certainty.CERTAIN, ())
+
+
+@pytest.mark.parametrize("told", [{"pod_ip": "10.0.0.7"}, {"owner_name": "b"}, {}])
+def test_a_pod_that_started_after_the_server_was_last_seen_is_not_its(told: dict[str, str]) -> None:
+    # By its address, by a name of its service, and by its own name, which a StatefulSet gives again.
+    younger = kubernetes_pod("b", started_at=NOW + timedelta(seconds=1), **told)
+    endpoint = {"pod_ip": "10.0.0.7:8000", "owner_name": "b.team.svc:80"}.get(next(iter(told), ""), "b.team:8000")
+    found = link(facts(device(0, "b"), servers=[server(endpoint)], pods=[younger]))
+    assert (found.pod, found.unlinked) == (
+        None,
+        "what has its name or address by now, team/b, started after it was last seen",
+    )
+    older = kubernetes_pod("b", started_at=NOW, **told)
+    assert link(facts(device(0, "b"), servers=[server(endpoint)], pods=[older])).pod == ("team", "b")

@@ -9,7 +9,7 @@ from planner.cluster_facts import Sharing
 from planner.cost_attribution import USE_QUANTITIES, CostAttribution, attribute_costs
 from planner.join_facts import JoinFacts
 from planner.links import Certainty
-from planner.serving_readings import ServingEngine
+from planner.serving_readings import ServedModel, ServingEngine
 from tests.planner.joins import LLAMA, device, facts, kubernetes_node, server, traffic, use
 
 TEAM = use(f"openai/{LLAMA}", "search", requests=600, cost=12.0, input_tokens=40_000.0, output_tokens=10_000.0)
@@ -147,3 +147,34 @@ def test_the_sum_over_all_devices_is_what_the_gateway_totals_of_the_model(told: 
         for endpoint, tokens in counted.items():
             share = sum(one.share_ratio for one in found.parts if (one.endpoint, one.use.owner) == (endpoint, owner))
             assert share == pytest.approx(tokens / sum(counted.values()))
+
+
+def test_an_adapter_is_split_by_what_its_servers_counted_in_all_and_that_is_a_guess() -> None:
+    # vLLM counts the tokens of a LoRA adapter with those of the model that it sits on.
+    models = [ServedModel(name="base"), ServedModel(name="sql", parent="base")]
+    servers = [
+        server(f"e:{pod}", traffic("base", tokens=tokens), pod=pod, models=models)
+        for pod, tokens in (("a", 10), ("b", 90))
+    ]
+    for asked in ("sql", "base"):
+        found = costs(facts(device(0, "a"), device(1, "b"), servers=servers, uses=[use(asked, cost=4.0)]))
+        assert by_device(found, "cost_usd") == pytest.approx({"GPU-0": 0.4, "GPU-1": 3.6})
+        assert {part.certainty for part in found.parts} == {Certainty.GUESSED}
+        by = "split over 2 servers by the tokens that each counted for this and other models"
+        assert found.parts[0].splits == (f"{by}, which they do not count apart",)
+    alone = costs(facts(device(0, "a"), servers=servers[:1], uses=[use("sql", cost=4.0)]))
+    assert [part.certainty for part in alone.parts] == [Certainty.CERTAIN]
+
+
+def test_a_server_that_offers_a_checkpoint_under_two_names_has_the_tokens_of_both() -> None:
+    names = [ServedModel(name=name, root="org/m") for name in ("fast", "slow")]
+    two = server("e:a", traffic("fast", tokens=10), traffic("slow", tokens=20), pod="a", models=names)
+    one = server("e:b", traffic("slow", tokens=30), pod="b", models=names[1:])
+    found = costs(facts(device(0, "a"), device(1, "b"), servers=[two, one], uses=[use("org/m", cost=6.0)]))
+    assert by_device(found, "cost_usd") == pytest.approx({"GPU-0": 3.0, "GPU-1": 3.0})
+    assert {link.target for link in found.links} == {"fast", "slow"}
+    # vLLM counts all names of a model under the first of them.
+    first = server("e:a", traffic("slow", tokens=10), pod="a", models=names)
+    assert [part.served_model for part in costs(facts(device(0, "a"), servers=[first], uses=[use("org/m")])).parts] == [
+        "slow"
+    ]

@@ -1,6 +1,7 @@
 """What Kubernetes says is kept over time: complete lists end what they do not name, unread ones change nothing."""
 
 from dataclasses import fields, replace
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -97,6 +98,32 @@ def test_a_list_that_could_not_be_read_changes_nothing(engine: Engine, source_id
     assert found.claimed_devices is None
 
 
+def test_a_list_that_was_not_read_for_long_is_not_known_whatever_else_is_read(engine: Engine, source_id: int) -> None:
+    # the right to list pods was taken away, that to list nodes was not
+    tell(engine, source_id, state(0, nodes=(node(),), pods=(kubernetes_pod("old"),), claimed_devices=()))
+    for at in range(600, 86_401, 600):
+        tell(engine, source_id, state(at, nodes=(node(),)))
+    now = cluster_state(engine, after(86_400), "default")
+    assert now is not None
+    assert (now.observed_at, len(now.nodes or ())) == (after(86_400), 1)
+    assert (now.pods, now.claimed_devices) == (None, None)
+    early = cluster_state(engine, after(900), "default")
+    assert early is not None
+    assert [pod.name for pod in early.pods or ()] == ["old"]
+
+
+def test_before_the_first_look_nothing_is_known(engine: Engine, source_id: int) -> None:
+    tell(engine, source_id, state(0, nodes=(node(),)))
+    tell(engine, source_id, state(3600, nodes=(node(),), pods=(kubernetes_pod("a"),), claimed_devices=()))
+    assert cluster_state(engine, after(-7200), "default") is None
+    before = cluster_state(engine, after(600), "default")
+    assert before is not None
+    assert (len(before.nodes or ()), before.pods, before.claimed_devices) == (1, None, None)
+    now = cluster_state(engine, after(3600), "default")
+    assert now is not None
+    assert (len(now.pods or ()), now.claimed_devices) == (1, ())
+
+
 def test_what_is_absent_replaces_what_was_there(engine: Engine, source_id: int) -> None:
     pending = kubernetes_pod(
         "a", on=None, phase="Pending", pending_reason="Insufficient nvidia.com/gpu", started_at=None
@@ -169,7 +196,7 @@ def test_the_newest_complete_list_is_what_there_is(
     for minutes, listed in told:
         if listed is not None and minutes > newest[0]:
             newest = (minutes, listed)
-    found = cluster_state(shared_engine, after(3600), cluster)
+    found = cluster_state(shared_engine, after(3600), cluster, seen_within=timedelta(hours=2))
     assert found is not None
     assert found.pods == (None if newest[1] is None else tuple(sorted(newest[1], key=lambda pod: pod.uid)))
     [cluster_row] = rows(shared_engine, "cluster", name=cluster)

@@ -214,6 +214,31 @@ def test_compute_instances_are_kept_with_their_times(engine: Engine, source_id: 
     ]
 
 
+@pytest.mark.parametrize(
+    ("after_the_cut", "ends_at"),
+    [
+        ([(2, "1g.10gb")], 600),  # the same id with another profile
+        ([(3, "3g.40gb")], 600),  # another id
+        ([(2, "3g.40gb")], None),  # as it was
+    ],
+)
+def test_a_compute_instance_ends_with_its_instance_though_nobody_tells_compute_instances(
+    engine: Engine, source_id: int, after_the_cut: list[tuple[int, str]], ends_at: int | None
+) -> None:
+    write(engine, source_id, batch(detailed(0, "MIG-old")))
+    for at in (600, 1200, 1800):
+        write(engine, source_id, batch(fact(after(at), instances=after_the_cut)))
+    assert spans(engine, "compute_instance_record", "mig_uuid") == [("MIG-old", 0, ends_at)]
+
+
+def test_a_compute_instance_of_an_instance_that_was_made_again_is_another(engine: Engine, source_id: int) -> None:
+    write(engine, source_id, batch(detailed(0, "MIG-old")))
+    write(engine, source_id, batch(fact(after(600), instances=[(3, "3g.40gb")])))
+    write(engine, source_id, batch(fact(after(1800), instances=[(2, "3g.40gb")])))
+    write(engine, source_id, batch(detailed(2400, "MIG-new")))
+    assert spans(engine, "compute_instance_record", "mig_uuid") == [("MIG-old", 0, 600), ("MIG-new", 2400, None)]
+
+
 def test_processes_are_kept_with_their_times(engine: Engine, source_id: int) -> None:
     write(engine, source_id, batch(detailed(0, pids=(1, 2))))
     write(engine, source_id, batch(fact(after(30), instances=[(2, "3g.40gb")])))

@@ -239,7 +239,12 @@ def test_a_claimed_mig_device_has_its_pod_and_its_engine(engine: Engine, source_
     write(engine, source_id, batch(cut))
     tell_engine(engine, source_id, 7200.0)
     held = claim(pods=["a"], gpu_uuid=gpu_uuid(0), mig_uuid="MIG-x", profile="3g.40gb")
-    tell_kubernetes(engine, source_id, pods=(kubernetes_pod("a", claims=("claim",)),), claimed_devices=(held,))
+    tell_kubernetes(
+        engine,
+        source_id,
+        pods=(kubernetes_pod("a", claims=("claim",), created_at=after(-HOUR)),),
+        claimed_devices=(held,),
+    )
     first, second = devices(take_snapshot(engine, NOW))
     assert ([one.name for one in first.pods], first.served_models) == (["a"], (MODEL,))
     assert (second.pods, second.engines) == ((), ())

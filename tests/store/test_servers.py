@@ -70,6 +70,33 @@ def test_a_model_that_is_not_offered_any_more_has_ended(engine: Engine, source_i
     assert spans(engine, "served_model_record", "name") == [("base", 0, None), ("adapter", 0, 600)]
 
 
+def test_a_road_that_reads_metrics_only_ends_no_model_that_the_server_lists(engine: Engine, source_id: int) -> None:
+    # the metrics of vLLM name the base model; its adapters are in /v1/models alone
+    listed = (ServedModel(name="base", root="org/base", is_loaded=True), ServedModel(name="sql", parent="base"))
+    named = (ServedModel(name="base", is_loaded=True),)
+    for at in range(0, 1800, 60):
+        tell(engine, source_id, server(at, models=listed), at=at)
+        tell(engine, source_id, server(at + 10, version=None, models=named, lists_models=False), at=at + 10)
+    assert spans(engine, "served_model_record", "name") == [("base", 0, None), ("sql", 0, None)]
+    # Once nobody has listed them for 15 minutes (since 1740), metrics are all there is: those of 2650 are the first.
+    for at in range(1800, 3600, 60):
+        tell(engine, source_id, server(at + 10, version=None, models=named, lists_models=False), at=at + 10)
+    assert spans(engine, "served_model_record", "name") == [("base", 0, None), ("sql", 0, 2650)]
+
+
+def test_metrics_without_a_name_end_no_model(engine: Engine, source_id: int) -> None:
+    # llama.cpp: /v1/models tells the model, no metric does
+    tell(engine, source_id, server(0, engine=ServingEngine.LLAMA_CPP, models=[ServedModel(name="q", is_loaded=True)]))
+    tell(engine, source_id, server(10, engine=ServingEngine.LLAMA_CPP, models=[], lists_models=False), at=10)
+    assert spans(engine, "served_model_record", "name") == [("q", 0, None)]
+
+
+def test_a_model_that_metrics_alone_know_ends_with_them(engine: Engine, source_id: int) -> None:
+    tell(engine, source_id, server(0, models=[ServedModel(name="a", is_loaded=True)], lists_models=False))
+    tell(engine, source_id, server(60, models=[ServedModel(name="b", is_loaded=True)], lists_models=False), at=60)
+    assert spans(engine, "served_model_record", "name") == [("a", 0, 60), ("b", 60, None)]
+
+
 def test_ollama_moves_the_expiry_and_unloads(engine: Engine, source_id: int) -> None:
     loaded = ServedModel(name="llama3:8b", is_loaded=True, expires_at=after(300), device_bytes=5)
     for at in (0.0, 60.0):
