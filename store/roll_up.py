@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, Engine, Select, Table, bindparam, delete, exists, select
 
+from store.count_rows import spelled_number
 from store.database import reading, upsert, writing
-from store.serving_counts import spelled_number
 from store.serving_tables import CounterIncrement, HistogramIncrement, HistogramSeries, RolledUp, ServingSeries
 from store.tables import table_of
 
@@ -41,7 +41,8 @@ class _Merged:
 def roll_up(engine: Engine, newest_ms: int) -> int:
     """Merge what is older than `KEEP_RAW_MS` before that moment; returns how many rows fewer there are.
 
-    One transaction per series and run, so that collectors wait some hundredths of a second at most.
+    One transaction per series and run, so that collectors wait some hundredths of a second at most. What was written
+    behind the mark of the last run has put it back, and is merged too.
     """
     until_ms = (newest_ms - KEEP_RAW_MS) // STEP_MS * STEP_MS
     saved = 0

@@ -1,6 +1,7 @@
 """How what serving engines said gets into the store: gauges as rows per subject and moment, counts as increments."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -41,15 +42,15 @@ def unknown_serving_metrics(batch: Batch) -> set[str]:
     return unknown
 
 
-def write_serving(connection: Connection, cluster_id: int, batch: Batch) -> None:
-    """Store the gauges, and what counters and histograms added since they were last seen."""
+def write_serving(connection: Connection, cluster_id: int, batch: Batch, *, now: datetime | None = None) -> None:
+    """Store the gauges, and what counters and histograms added since they were last seen; `now` is our clock."""
     subjects = {one.subject for told in (batch.gauges, batch.counters, batch.histograms) for one in told}
     if not subjects:
         return
     ids = _serving_ids(connection, cluster_id, subjects)
     _write_gauges(connection, ids, batch.gauges)
-    write_counters(connection, ids, batch.counters)
-    write_histograms(connection, ids, batch.histograms)
+    write_counters(connection, ids, batch.counters, now=now)
+    write_histograms(connection, ids, batch.histograms, now=now)
 
 
 def _write_gauges(connection: Connection, ids: dict[ServingSubject, int], gauges: Sequence[GaugeReading]) -> None:

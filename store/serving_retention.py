@@ -7,9 +7,11 @@ from sqlalchemy import ColumnElement, Engine, Table, delete, exists, select
 
 from store.database import reading, writing
 from store.serving_tables import (
+    CounterBeginning,
     CounterIncrement,
     CounterReset,
     CounterState,
+    HistogramBeginning,
     HistogramIncrement,
     HistogramReset,
     HistogramSeries,
@@ -28,6 +30,7 @@ _SAMPLES, _LABELLED = table_of(ServingSample), table_of(ServingLabelSample)
 _COUNTS = (table_of(CounterIncrement), table_of(CounterReset))
 _HISTOGRAM_COUNTS = (table_of(HistogramIncrement), table_of(HistogramReset))
 _STATES, _HISTOGRAM_STATES = table_of(CounterState), table_of(HistogramState)
+_BEGINNINGS, _HISTOGRAM_BEGINNINGS = table_of(CounterBeginning), table_of(HistogramBeginning)
 _SPEND, _HOURS = table_of(SpendSeries), table_of(SpendHour)
 
 
@@ -41,9 +44,11 @@ def prune_serving(engine: Engine, before_ms: int, *, rows_per_transaction: int) 
         removed += prune_moments(engine, table, _SERIES, before_ms, rows_per_transaction)
     for table in _HISTOGRAM_COUNTS:
         removed += prune_moments(engine, table, _HISTOGRAMS, before_ms, rows_per_transaction)
-    for state in (_STATES, _HISTOGRAM_STATES):
+    for state, beginning in ((_STATES, _BEGINNINGS), (_HISTOGRAM_STATES, _HISTOGRAM_BEGINNINGS)):
         with writing(engine) as connection:
             connection.execute(delete(state).where(state.c.observed_at_ms < before_ms))
+            is_followed = exists().where(state.c.series_id == beginning.c.series_id)
+            connection.execute(delete(beginning).where(~is_followed))
     for series, used in (
         (_SERIES, (_STATES, _LABELLED, *_COUNTS)),
         (_HISTOGRAMS, (_HISTOGRAM_STATES, *_HISTOGRAM_COUNTS)),

@@ -183,3 +183,33 @@ class RolledUp(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     until_ms: int = Field(sa_column=_milliseconds())
+
+
+class CounterBeginning(SQLModel, table=True):
+    """How far back a counter is followed, for readings that come in late from before its first sight.
+
+    `first` is the oldest reading. `head` and `until` are the ends of a stretch that late readings may still divide.
+    Each is a JSON list: moment, cumulative counts, sum, start. `until_ms` is the moment of the last of them.
+    """
+
+    __tablename__ = "counter_beginning"
+    __table_args__ = (NO_ROWID,)
+
+    series_id: int = Field(sa_column=_owner("serving_series.id"))
+    until_ms: int = Field(sa_column=_milliseconds())
+    first: str
+    head: str | None = None
+    until: str | None = None
+
+
+class HistogramBeginning(SQLModel, table=True):
+    """The same for a histogram."""
+
+    __tablename__ = "histogram_beginning"
+    __table_args__ = (NO_ROWID,)
+
+    series_id: int = Field(sa_column=_owner("histogram_series.id"))
+    until_ms: int = Field(sa_column=_milliseconds())
+    first: str
+    head: str | None = None
+    until: str | None = None

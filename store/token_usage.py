@@ -2,12 +2,12 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Select, bindparam, delete, select
+from sqlalchemy import BindParameter, Connection, Insert, Select, bindparam, delete, or_, select
 
 from planner.token_usage import CumulativeSpend, TokenUsage, UsageSpan
 from store.database import dialect_insert
@@ -46,7 +46,11 @@ def write_usage(
     spans: Sequence[UsageSpan],
     told_at: datetime,
 ) -> None:
-    """Store what a source totals; within a span that it told completely, what it does not list any more goes."""
+    """Store what a source totals; within a span that it told completely, what it does not list any more goes.
+
+    Of a former total that reaches beyond that span, the part outside stays, by its share of time: a day of which a
+    half is told again by the hour must not count twice.
+    """
     rows = {
         (one.start, one.end, one.model, one.provider, one.dimension, one.owner): {
             "source_id": source_id,
@@ -75,8 +79,42 @@ def write_usage(
         gone = [row_id for row_id, *key in stored if tuple(key) not in rows]
         for chunk in chunked(gone):
             connection.execute(delete(_USAGE).where(_USAGE.c.id.in_(chunk)))
+        _cut(connection, source_id, span, rows.keys())
     if rows:
         connection.execute(_usage_statement(connection.dialect.name), list(rows.values()))
+
+
+def _cut(connection: Connection, source_id: int, span: UsageSpan, told: Collection[tuple[Any, ...]]) -> None:
+    """Leave of totals that reach beyond a span what lies outside of it."""
+    parameters = {"source_id": source_id, "dimension": span.dimension, "start": span.start, "end": span.end}
+    crossing = [dict(row) for row in connection.execute(_crossing_statement(), parameters).mappings()]
+    crossing = [row for row in crossing if tuple(row[name] for name in _USAGE_KEY) not in told]
+    for chunk in chunked(row["id"] for row in crossing):
+        connection.execute(delete(_USAGE).where(_USAGE.c.id.in_(chunk)))
+    left = [
+        part
+        for row in crossing
+        for start, end in ((row["start_at"], span.start), (span.end, row["end_at"]))
+        if (part := _part(row, start, end)) is not None
+    ]
+    if left:
+        connection.execute(_usage_statement(connection.dialect.name), left)
+
+
+def _part(row: Mapping[str, Any], start: datetime, end: datetime) -> dict[str, Any] | None:
+    """A total's share of a part of its time, None where it counted nothing in it."""
+    counted_until = min(row["end_at"], row["told_at"])
+    inside = min(end, counted_until) - max(start, row["start_at"])
+    if inside <= timedelta(0):
+        return None
+    share = inside / (counted_until - row["start_at"])
+    part = {name: value for name, value in row.items() if name != "id"} | {"start_at": start, "end_at": end}
+    for name in ("requests", "input_tokens", "output_tokens", "total_tokens"):
+        part[name] = None if row[name] is None else round(row[name] * share)
+    part["cost_usd"] = None if row["cost_usd"] is None else row["cost_usd"] * share
+    for name in ("usage_details", "cost_details"):
+        part[name] = _text({key: value * share for key, value in json.loads(row[name]).items()})
+    return part
 
 
 def write_spend(connection: Connection, cluster_id: int, spend: Sequence[CumulativeSpend]) -> None:
@@ -88,14 +126,19 @@ def write_spend(connection: Connection, cluster_id: int, spend: Sequence[Cumulat
     if not told:
         return
     known = _known_spend(connection, cluster_id, told)
-    counts = {name: (resets, last_reset) for name, (_, resets, last_reset) in known.items()}
+    counts = {name: (resets, last_reset) for name, (_, resets, last_reset, _) in known.items()}
     seen: dict[SpendName, Series] = {}
+    since_ms: dict[SpendName, int] = {}
     for name, values in told.items():
         series = known[name][0] if name in known else Series()
         for at_ms, value, started_ms in sorted(values, key=lambda one: one[0]):
             series.see((value,), 0.0, at_ms, started_ms)
         if series.is_changed:
             seen[name] = series
+        if name not in known:
+            beginnings = [one.since_ms for one in series.added[:1]]
+            beginnings += [] if series.quiet_since_ms is None else [series.quiet_since_ms]
+            since_ms[name] = min(beginnings, default=min(at_ms for at_ms, _, _ in values))
     if not seen:
         return
     connection.execute(
@@ -109,6 +152,7 @@ def write_spend(connection: Connection, cluster_id: int, spend: Sequence[Cumulat
                 "started_at_ms": series.started_at_ms,
                 "resets": counts.get(name, (0, None))[0] + len(series.resets),
                 "last_reset_ms": series.resets[-1].observed_at_ms if series.resets else counts.get(name, (0, None))[1],
+                "since_ms": known[name][3] if name in known else since_ms[name],
             }
             for name, series in seen.items()
         ],
@@ -145,14 +189,14 @@ def shared_by_hour(one: Stretch) -> Iterator[tuple[int, float]]:
 
 def _known_spend(
     connection: Connection, cluster_id: int, told: Mapping[SpendName, Any]
-) -> dict[SpendName, tuple[Series, int, int | None]]:
-    known: dict[SpendName, tuple[Series, int, int | None]] = {}
+) -> dict[SpendName, tuple[Series, int, int | None, int | None]]:
+    known: dict[SpendName, tuple[Series, int, int | None, int | None]] = {}
     for chunk in chunked({name[0] for name in told}):
         rows = connection.execute(_series_statement(), {"cluster_id": cluster_id, "gateways": chunk})
-        for _, value, observed, started, resets, last_reset, *name in rows:
+        for _, value, observed, started, resets, last_reset, since, *name in rows:
             if tuple(name) in told:
                 series = Series(counts=(value,), observed_at_ms=observed, started_at_ms=started)
-                known[tuple(name)] = (series, resets, last_reset)
+                known[tuple(name)] = (series, resets, last_reset, since)
     return known
 
 
@@ -160,7 +204,7 @@ def _spend_ids(connection: Connection, cluster_id: int, gateways: set[str]) -> d
     found: dict[SpendName, int] = {}
     for chunk in chunked(gateways):
         rows = connection.execute(_series_statement(), {"cluster_id": cluster_id, "gateways": chunk})
-        for series_id, _, _, _, _, _, *name in rows:
+        for series_id, _, _, _, _, _, _, *name in rows:
             found[tuple(name)] = series_id
     return found
 
@@ -184,6 +228,21 @@ def _span_statement() -> Select[Any]:
 
 
 @cache
+def _crossing_statement() -> Select[Any]:
+    """Totals that lie partly in a span and partly outside."""
+    columns = _USAGE.c
+    start: BindParameter[datetime] = bindparam("start")
+    end: BindParameter[datetime] = bindparam("end")
+    return select(_USAGE).where(
+        columns.source_id == bindparam("source_id"),
+        columns.dimension == bindparam("dimension"),
+        columns.start_at < end,
+        columns.end_at > start,
+        or_(columns.start_at < start, columns.end_at > end),
+    )
+
+
+@cache
 def _usage_statement(dialect: str) -> Insert:
     statement = dialect_insert(dialect, _USAGE)
     return statement.on_conflict_do_update(
@@ -196,7 +255,7 @@ def _usage_statement(dialect: str) -> Insert:
 def _series_statement() -> Select[Any]:
     """Locks the rows where the database can: two writers must not make increments from the same last value."""
     columns = _SPEND.c
-    names = ("id", "value", "observed_at_ms", "started_at_ms", "resets", "last_reset_ms", *_SPEND_KEY)
+    names = ("id", "value", "observed_at_ms", "started_at_ms", "resets", "last_reset_ms", "since_ms", *_SPEND_KEY)
     return (
         select(*(columns[name] for name in names))
         .where(
@@ -211,7 +270,7 @@ def _series_statement() -> Select[Any]:
 @cache
 def _spend_statement(dialect: str) -> Insert:
     statement = dialect_insert(dialect, _SPEND)
-    kept = ("value", "observed_at_ms", "started_at_ms", "resets", "last_reset_ms")
+    kept = ("value", "observed_at_ms", "started_at_ms", "resets", "last_reset_ms", "since_ms")
     return statement.on_conflict_do_update(
         index_elements=["cluster_id", *_SPEND_KEY], set_={name: statement.excluded[name] for name in kept}
     )

@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, select
+from sqlalchemy import Connection, Engine, Select, func, select
 
 from planner.device_state import STALE_AFTER
 from planner.join_facts import ModelUse
 from planner.token_usage import TokenUsage
 from store.database import reading
 from store.samples import from_ms, to_ms
-from store.tables import Cluster, Source, table_of
+from store.tables import Cluster, CollectionAttempt, Source, table_of
 from store.token_usage import HOUR_MS
 from store.usage_tables import SpendHour, SpendSeries, TokenUsageRecord
 
 _CLUSTERS = table_of(Cluster)
 _SOURCES = table_of(Source)
+_ATTEMPTS = table_of(CollectionAttempt)
 _USAGE = table_of(TokenUsageRecord)
 _SPEND = table_of(SpendSeries)
 _HOURS = table_of(SpendHour)
@@ -51,13 +52,14 @@ class ToldUsage:
 class SpendOfHour:
     """What the counters of a gateway added in one hour for one model and owner; a quantity it does not count is absent.
 
-    What was added between two readings in different hours is shared out over them by time. `until` is the end of the
-    hour or the last reading.
+    What was added between two readings in different hours is shared out over them by time. It counts from `since`, the
+    beginning of the hour or of the counter, to `until`, the end of the hour or the last reading.
     """
 
     cluster: str
     gateway: str
     hour: datetime
+    since: datetime
     until: datetime
     model: str
     provider: str
@@ -157,6 +159,7 @@ def spend_over(
             _SPEND.c.quantity,
             _HOURS.c.increment,
             _SPEND.c.observed_at_ms,
+            _SPEND.c.since_ms,
         )
         .join(_SPEND, _SPEND.c.id == _HOURS.c.series_id)
         .join(_CLUSTERS, _CLUSTERS.c.id == _SPEND.c.cluster_id)
@@ -166,15 +169,18 @@ def spend_over(
         statement = statement.where(_CLUSTERS.c.name == cluster)
     found: defaultdict[tuple[Any, ...], dict[str, float]] = defaultdict(dict)
     seen_ms: dict[tuple[Any, ...], int] = {}
-    for cluster_name, hour_ms, *name, quantity, increment, observed_ms in connection.execute(statement):
+    began_ms: dict[tuple[Any, ...], int] = {}
+    for cluster_name, hour_ms, *name, quantity, increment, observed_ms, since_ms in connection.execute(statement):
         key = (cluster_name, name[0], hour_ms, *name[1:])
         found[key][quantity] = increment
         seen_ms[key] = max(observed_ms, seen_ms.get(key, 0))
+        began_ms[key] = min(since_ms or 0, began_ms.get(key, hour_ms + HOUR_MS))
     return tuple(
         SpendOfHour(
             cluster=key[0],
             gateway=key[1],
             hour=from_ms(key[2]),
+            since=from_ms(max(key[2], began_ms[key])),
             until=from_ms(min(key[2] + HOUR_MS, seen_ms[key])),
             model=key[3],
             provider=key[4],
@@ -189,10 +195,11 @@ def spend_over(
 def accounts(
     connection: Connection, start: datetime, end: datetime, *, cluster: str, dimension: str
 ) -> tuple[Account, ...]:
-    """What each source of use totals over the window, best first: by owners, with money, of most requests.
+    """What each source of use totals over the window, best first: still heard, by owners, with money, of most requests.
 
     Owners are those of `dimension`; of a source that has neither these nor totals, those of another. A span that
-    reaches beyond the window counts by its share of time in it. Counters come last, but before the days of their own
+    reaches beyond the window counts by its share of time in it. A source that fell silent while another was heard tells
+    a part only, and comes after it. Counters come last, but before the days of their own
     gateway where the window cuts those and the counters were read all through it.
     """
     told: defaultdict[str, list[tuple[str, ModelUse]]] = defaultdict(list)
@@ -208,15 +215,17 @@ def accounts(
         if row.kind == "litellm":
             of_litellm.add(row.source)
     for hour in spend_over(connection, start, end, cluster=cluster):
-        share = _share(hour.hour, hour.until, start, end)
+        share = _share(hour.since, hour.until, start, end)
         told[f"counters of {hour.gateway}"].append((hour.dimension, _spend_use(hour, share)))
         gateways.add(hour.gateway)
     # Days and counters name their gateway differently: only where there is one of each, both are of the same.
     is_one = len(of_litellm) == len(gateways) == 1
     is_finer = is_one and of_litellm <= cut.keys() and _read_through(connection, start, end, cluster)
     found = [_account(name, rows, dimension, cut.get(name)) for name, rows in told.items()]
+    silent = _silent(connection, end, cluster, frozenset(told))
     last = of_litellm if is_finer else {f"counters of {gateway}" for gateway in gateways}
-    return tuple(sorted(found, key=lambda one: _worth(one, is_last=one.told_by in last)))
+    found.sort(key=lambda one: _worth(one, is_last=one.told_by in last, is_silent=one.told_by in silent))
+    return tuple(found)
 
 
 def _read_through(connection: Connection, start: datetime, end: datetime, cluster: str) -> bool:
@@ -248,9 +257,37 @@ def _account(name: str, rows: list[tuple[str, ModelUse]], dimension: str, cut: t
     return Account(told_by=name, dimension=dimension, totals=totals, parts=parts, spread=spread)
 
 
-def _worth(account: Account, *, is_last: bool) -> tuple[bool, bool, bool, float, str]:
+def _silent(connection: Connection, end: datetime, cluster: str, names: frozenset[str]) -> frozenset[str]:
+    """Sources that were last heard long before another one: by two of their own intervals, and `STALE_AFTER`.
+
+    A source is heard when it is asked with success, also where it has nothing to tell; counters when they are read.
+    """
+    asked = (
+        select(_SOURCES.c.name, _SOURCES.c.interval_s, func.max(_ATTEMPTS.c.started_at))
+        .join(_ATTEMPTS, _ATTEMPTS.c.source_id == _SOURCES.c.id)
+        .join(_CLUSTERS, _CLUSTERS.c.id == _SOURCES.c.cluster_id)
+        .where(_CLUSTERS.c.name == cluster, _ATTEMPTS.c.ok, _ATTEMPTS.c.started_at <= end, _SOURCES.c.name.in_(names))
+        .group_by(_SOURCES.c.name, _SOURCES.c.interval_s)
+    )
+    heard = {name: (at, timedelta(seconds=interval_s)) for name, interval_s, at in connection.execute(asked)}
+    read = (
+        select(_SPEND.c.gateway, func.max(_SPEND.c.observed_at_ms))
+        .join(_CLUSTERS, _CLUSTERS.c.id == _SPEND.c.cluster_id)
+        .where(_CLUSTERS.c.name == cluster)
+        .group_by(_SPEND.c.gateway)
+    )
+    for gateway, observed_ms in connection.execute(read):
+        name = f"counters of {gateway}"
+        if name in names:
+            heard[name] = (min(from_ms(observed_ms), end), timedelta(0))
+    latest = max((at for at, _ in heard.values()), default=end)
+    return frozenset(name for name, (at, interval) in heard.items() if latest - at > max(STALE_AFTER, 2 * interval))
+
+
+def _worth(account: Account, *, is_last: bool, is_silent: bool) -> tuple[bool, bool, bool, bool, float, str]:
     uses = account.totals or account.parts
     return (
+        is_silent,
         not account.parts,
         not any(use.cost_usd for use in uses),
         is_last,

@@ -37,7 +37,10 @@ class TokenUsageRecord(SQLModel, table=True):
 
 
 class SpendSeries(SQLModel, table=True):
-    """One counter of a gateway with its last cumulative value, from which the next increment is made."""
+    """One counter of a gateway with its last cumulative value, from which the next increment is made.
+
+    `since_ms` is the moment from which its increments count: its start or its first sight; null where it was forgotten.
+    """
 
     __tablename__ = "spend_series"
     __table_args__ = (UniqueConstraint("cluster_id", "gateway", "model", "provider", "dimension", "owner", "quantity"),)
@@ -55,6 +58,7 @@ class SpendSeries(SQLModel, table=True):
     started_at_ms: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
     resets: int = 0
     last_reset_ms: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    since_ms: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
 
 
 class SpendHour(SQLModel, table=True):

@@ -71,7 +71,7 @@ def write_batch(
         cluster_id = connection.execute(_cluster_statement(), {"source_id": source_id}).scalar_one()
         write_samples(connection, cluster_id, batch.readings)
         write_inventory(connection, cluster_id, batch, fallback_time=started_at)
-        write_serving(connection, cluster_id, batch)
+        write_serving(connection, cluster_id, batch, now=started_at)
         write_servers(connection, cluster_id, batch.servers)
         if batch.cluster_state is not None:
             write_cluster_state(connection, cluster_id, batch.cluster_state)

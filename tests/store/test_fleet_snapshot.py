@@ -212,6 +212,23 @@ def test_a_new_instance_does_not_inherit_what_its_id_measured_before(engine: Eng
     assert instance.usage.metrics["gr_engine_active_ratio"].samples == 11
 
 
+@pytest.mark.parametrize("made_again", [[(1, "3g.40gb", 0)], [(1, "3g.40gb", 4)]])
+def test_an_instance_that_was_made_again_does_not_inherit_either(
+    engine: Engine, source_id: int, made_again: list[tuple[int, str, int]]
+) -> None:
+    # away for ten minutes, or at once at another place of the GPU
+    write(engine, source_id, batch(fact(after(-3600), instances=[(1, "3g.40gb", 0)])))
+    tell_hour(engine, source_id, {"gr_engine_active_ratio": 0.9}, gi_id=1)
+    if made_again == [(1, "3g.40gb", 0)]:
+        write(engine, source_id, batch(fact(after(-600), instances=[(2, "1g.10gb", 4)])))
+        write(engine, source_id, batch(fact(NOW, instances=made_again)))
+    else:
+        write(engine, source_id, batch(fact(after(-600), instances=made_again)))
+    [instance] = only_gpu(take_snapshot(engine, NOW)).instances
+    assert instance.usage is not None
+    assert instance.usage.metrics["gr_engine_active_ratio"].samples == 11
+
+
 def test_an_instance_keeps_what_it_measured_before_its_first_fact(engine: Engine, source_id: int) -> None:
     # Through Prometheus, one fact may stand for a whole window of readings.
     tell_hour(engine, source_id, {"gr_engine_active_ratio": 0.9}, gi_id=1)

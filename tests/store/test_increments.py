@@ -41,13 +41,13 @@ def test_a_series_that_began_a_short_while_ago_counts_from_there() -> None:
 
 
 def test_an_engine_whose_clock_is_ahead_of_ours_has_begun_just_now() -> None:
-    assert added(told((0, 100.0, 4_000))) == [(-1, 0, 100.0)]
+    assert added(told((0, 100.0, 4_000))) == [(-60_000, 0, 100.0)]  # a minute, not a moment: a rate is made of it
 
 
 def test_a_smaller_value_is_a_new_count() -> None:
-    series = told((0, 100.0), (30, 110.0), (60, 4.0), (90, 9.0))
-    assert added(series) == [(0, 30, 10.0), (30, 60, 4.0), (60, 90, 5.0)]
-    assert series.resets == [Reset(AT + 60, (110.0,))]
+    series = told((0, 100.0), (30_000, 110.0), (60_000, 4.0), (90_000, 9.0))
+    assert added(series) == [(0, 30_000, 10.0), (30_000, 60_000, 4.0), (60_000, 90_000, 5.0)]
+    assert series.resets == [Reset(AT + 60_000, (110.0,))]
 
 
 def test_a_later_start_is_a_new_count_although_the_value_is_larger() -> None:
@@ -64,7 +64,7 @@ def test_the_same_start_told_in_whole_seconds_is_no_new_count() -> None:
 
 
 def test_an_earlier_start_by_another_road_is_no_new_count() -> None:
-    assert added(told((0, 100.0, OLD), (30, 110.0, OLD - 60_000), (60, 120.0, OLD))) == [(0, 30, 10.0), (30, 60, 10.0)]
+    assert added(told((0, 100.0, OLD), (30, 110.0, OLD - 60_000), (60, 120.0, OLD))) == [(0, 60, 20.0)]
 
 
 def test_a_start_that_is_told_after_the_reset_does_not_count_twice() -> None:
@@ -102,13 +102,13 @@ def test_a_quiet_stretch_does_not_reach_into_the_time_when_the_engine_was_down()
 def test_buckets_are_followed_together() -> None:
     series = Series()
     series.see((2.0, 3.0, 3.0), 4.5, AT, None)
-    series.see((2.0, 5.0, 6.0), 16.0, AT + 30, None)
-    series.see((1.0, 1.0, 1.0), 0.5, AT + 60, None)
+    series.see((2.0, 5.0, 6.0), 16.0, AT + 30_000, None)
+    series.see((1.0, 1.0, 1.0), 0.5, AT + 60_000, None)
     assert series.added == [
-        Stretch(AT, AT + 30, (0.0, 2.0, 3.0), 11.5),
-        Stretch(AT + 30, AT + 60, (1.0, 1.0, 1.0), 0.5),
+        Stretch(AT, AT + 30_000, (0.0, 2.0, 3.0), 11.5),
+        Stretch(AT + 30_000, AT + 60_000, (1.0, 1.0, 1.0), 0.5),
     ]
-    assert series.resets == [Reset(AT + 60, (2.0, 5.0, 6.0))]
+    assert series.resets == [Reset(AT + 60_000, (2.0, 5.0, 6.0))]
 
 
 lives = st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=8), min_size=1, max_size=5)
@@ -171,3 +171,62 @@ def test_stretches_follow_each_other_and_never_overlap(steps: list[list[int]], s
     assert all(value >= 0 for _, _, value in stretches)
     if series.quiet_since_ms is not None and stretches:
         assert series.quiet_since_ms - AT >= stretches[-1][1]
+
+
+def test_an_older_look_by_another_road_is_no_new_count() -> None:
+    # A slow answer asked for at 0 holds what was counted until 0.3 s; the other road's is of 0.1 s.
+    for start in ((), (OLD,)):
+        series = told((-30_000, 1000.0, *start), (0, 1030.0, *start), (100, 1010.0, *start), (30_000, 1060.0, *start))
+        assert added(series) == [(-30_000, 0, 30.0), (0, 30_000, 30.0)]
+        assert series.resets == []
+
+
+def test_a_fall_of_the_same_process_is_an_older_look_whenever_it_comes() -> None:
+    series = told((0, 1000.0, OLD), (30_000, 900.0, OLD), (60_000, 1100.0, OLD))
+    assert (added(series), series.resets) == ([(0, 60_000, 100.0)], [])
+
+
+def test_a_restart_within_seconds_that_tells_its_start_counts_at_once() -> None:
+    series = told((0, 1000.0, OLD), (4_000, 7.0, 2_000))
+    assert added(series) == [(2_000, 4_000, 7.0)]
+    assert len(series.resets) == 1
+
+
+def test_a_restart_within_seconds_without_a_start_counts_with_the_next_reading() -> None:
+    series = told((0, 1000.0), (4_000, 7.0), (30_000, 20.0))
+    assert added(series) == [(0, 30_000, 20.0)]
+    assert len(series.resets) == 1
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("apart_ms", [2_000, 60_000, 40 * HOUR])
+def test_processes_that_answer_in_turn_are_not_added_to_each_other(first: int, apart_ms: int) -> None:
+    replicas = [(1_000_000, 50 * -HOUR), (400_000, 50 * -HOUR + apart_ms)]
+    readings = []
+    for turn in range(40):
+        base, start = replicas[(turn + first) % 2]
+        readings.append((30_000 * turn, base + 300.0 * turn, start))
+    counted = sum(value for _, _, value in added(told(*readings)))
+    assert 0 < counted <= 2 * 300 * 39  # each of them counts 300 in 30 s
+
+
+def test_the_older_of_two_processes_is_followed_when_it_is_left_alone() -> None:
+    newer = [(0, 50.0, -3 * HOUR), (30_000, 60.0, -3 * HOUR)]
+    older = [(30_000 * at, 1000.0 + at, -9 * HOUR) for at in range(2, 40)]
+    assert sum(value for _, _, value in added(told(*newer, *older))) == pytest.approx(10 + 39 - 21)
+    # silent for 10 min at 630 s, which is number 21
+
+
+def test_a_rolling_update_counts_the_new_process_from_its_start() -> None:
+    series = told((0, 1000.0, -9 * HOUR), (60_000, 1100.0, -9 * HOUR), (90_000, 40.0, 45_000), (120_000, 50.0, 45_000))
+    assert added(series) == [(0, 60_000, 100.0), (60_000, 90_000, 40.0), (90_000, 120_000, 10.0)]
+
+
+def test_two_roads_that_date_a_start_differently_lose_nothing_over_an_outage() -> None:
+    for first, second in ((OLD, OLD + 60_000), (OLD + 60_000, OLD)):
+        assert added(told((0, 100.0, first), (8 * HOUR, 900.0, second))) == [(0, 8 * HOUR, 800.0)]
+
+
+def test_a_restart_with_a_clock_ahead_of_ours_is_no_burst() -> None:
+    series = told((0, 1000.0, OLD), (300_000, 2000.0, 300_040))
+    assert added(series) == [(240_000, 300_000, 2000.0)]

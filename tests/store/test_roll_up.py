@@ -12,7 +12,7 @@ from store.roll_up import KEEP_RAW_MS, STEP_MS, roll_up
 from store.samples import to_ms
 from store.serving_queries import count_resets, counted
 from tests.store.batches import NOW, after, everything, rows, source_of_new_cluster, write
-from tests.store.serving_batches import counter, histogram
+from tests.store.serving_batches import counter, histogram, who
 
 STEP = STEP_MS / 1000
 OLD_ENOUGH_MS = to_ms(after(10 * STEP)) + KEEP_RAW_MS
@@ -127,3 +127,16 @@ def test_windows_of_whole_steps_say_the_same_before_and_after(
     assert {row["name"] for row in shared_engine_rows} <= {"counter_increment", "histogram_increment"}
     with shared_engine.begin() as connection:  # the next example has times of its own
         connection.exec_driver_sql("DELETE FROM rolled_up")
+
+
+def test_what_is_written_behind_the_mark_is_merged_by_the_next_run(engine: Engine, source_id: int) -> None:
+    for step in range(41):
+        tell(engine, source_id, 30.0 * step, 2.0 * step)
+    assert roll_up(engine, OLD_ENOUGH_MS) == 2 * (40 - 2)
+    late = who("10.0.0.9:8000")
+    for step in range(41):
+        told = Batch(counters=(counter(30.0 * step, 2.0 * step, subject=late),))
+        write(engine, source_id, told, at=after(30.0 * step))
+    before = sums(engine, 0, STEP), sums(engine, STEP, 2 * STEP)
+    assert roll_up(engine, OLD_ENOUGH_MS) == 40 - 2
+    assert (sums(engine, 0, STEP), sums(engine, STEP, 2 * STEP)) == before

@@ -320,3 +320,18 @@ def test_percentiles_are_those_of_the_values_within_a_bucket(
     assert percentile.low < exact <= (percentile.high or np.inf)
     if percentile.high is not None:
         assert abs(percentile.value - exact) <= percentile.high - percentile.low
+
+
+def test_two_roads_with_different_bounds_count_once(engine: Engine, source_id: int) -> None:
+    for at in range(0, 91, 30):
+        fine = histogram(at, (at, at, 2 * at, 3 * at), float(at), bounds=(0.05, 0.1, 1.0))
+        coarse = histogram(at + 5, (at, 2 * at, 3 * at), float(at))
+        write(engine, source_id, Batch(histograms=(fine,)), at=after(at))
+        write(engine, source_id, Batch(histograms=(coarse,)), at=after(at + 5))
+    found = counted_histograms(engine, ["ttft_s"], NOW, after(90))
+    assert sum(one.histogram.count for one in found) == 270.0
+    assert [one.histogram.bounds for one in found] == [(0.05, 0.1, 1.0)]
+    # The road that goes on counts where the other has ended: 5 s of 30.
+    ended = counted_histograms(engine, ["ttft_s"], NOW, after(95))
+    assert sum(one.histogram.count for one in ended) == pytest.approx(270 + 15)
+    assert sum(one.covered_s for one in ended) == 95

@@ -166,7 +166,7 @@ def test_the_best_account_comes_first_and_sources_are_never_mixed(engine: Engine
     tell(engine, source_id, usage(0, requests=900, cost_usd=9.0), at=HOUR)
     told = usage(0, requests=10, cost_usd=0.5), usage(0, dimension="team", owner="search", requests=10, cost_usd=0.5)
     tell(engine, gateway, *told, at=HOUR)
-    for at in (0.0, 1800.0):
+    for at in (0.0, HOUR):
         write(engine, gateway, Batch(spend=(spend(at, at),)), at=after(HOUR + at))
     found = account(engine, 0, HOUR)
     assert [(one.told_by, one.dimension) for one in found] == [
@@ -176,6 +176,24 @@ def test_the_best_account_comes_first_and_sources_are_never_mixed(engine: Engine
     ]
     assert [use.owner for use in found[0].parts] == ["search"]
     assert [use.model for use in found[2].totals] == [MODEL]
+
+
+def test_a_source_that_fell_silent_comes_after_one_that_is_heard(engine: Engine, source_id: int) -> None:
+    gateway = register_source(engine, cluster="default", name="gateway", kind="litellm", interval_s=60, now=NOW)
+    # It knows owners, and told the first ten minutes of the hour; the other one tells all of it.
+    tell(engine, gateway, usage(0, dimension="team", owner="search", requests=100, cost_usd=1.0), at=600)
+    tell(engine, source_id, usage(0, requests=600, cost_usd=6.0), at=HOUR)
+    assert [one.told_by for one in account(engine, 0, HOUR)] == ["dcgm", "gateway"]
+    # Heard again, though it has nothing more to tell: that is all there was.
+    write(engine, gateway, Batch(), at=after(HOUR - 120))
+    assert [one.told_by for one in account(engine, 0, HOUR)] == ["gateway", "dcgm"]
+
+
+def test_a_source_that_is_asked_seldom_is_not_silent_in_between(engine: Engine, source_id: int) -> None:
+    seldom = register_source(engine, cluster="default", name="gateway", kind="litellm", interval_s=1800, now=NOW)
+    tell(engine, seldom, usage(0, dimension="team", owner="search", requests=100, cost_usd=1.0), at=900)
+    tell(engine, source_id, usage(0, requests=600, cost_usd=6.0), at=HOUR)
+    assert [one.told_by for one in account(engine, 0, HOUR)] == ["gateway", "dcgm"]
 
 
 def test_a_source_that_knows_other_owners_only_is_taken_by_those(engine: Engine, source_id: int) -> None:
@@ -240,3 +258,36 @@ def test_counters_and_days_of_several_gateways_are_not_taken_for_one(engine: Eng
     other = tuple(spend(at, at, gateway="other:4000") for at in (5 * HOUR, 6 * HOUR))
     write(engine, gateway, Batch(spend=other), at=after(6 * HOUR))
     assert account(engine, 5 * HOUR, 6 * HOUR)[0].told_by == "gateway"
+
+
+def test_a_day_of_which_a_half_is_told_again_by_the_hour_counts_once(engine: Engine, source_id: int) -> None:
+    day = usage(-12, hours=24, requests=240, cost_usd=24.0, usage_details={"input": 48.0})
+    tell(engine, source_id, day, at=12 * HOUR, spans=(span(-12, 12),))
+    hours = [usage(hour, requests=11) for hour in range(12)]
+    for _ in range(2):
+        tell(engine, source_id, *hours, at=13 * HOUR, spans=(span(0, 12),))
+        found = [one.usage for one in token_usage(engine, after(-12 * HOUR), after(12 * HOUR))]
+        assert sum(one.requests or 0 for one in found) == 120 + 12 * 11
+        assert (found[0].start, found[0].end, found[0].cost_usd) == (after(-12 * HOUR), NOW, 12.0)
+        assert found[0].usage_details == {"input": 24.0}
+
+
+def test_an_hour_in_the_middle_of_a_day_leaves_both_ends(engine: Engine, source_id: int) -> None:
+    # told after 18 hours: what is left counts over these
+    tell(engine, source_id, usage(0, hours=24, requests=180), at=18 * HOUR, spans=(span(0, 24),))
+    tell(engine, source_id, at=18 * HOUR, spans=(span(6, 7),))
+    found = [(one.usage.end, one.usage.requests) for one in token_usage(engine, NOW, after(24 * HOUR))]
+    assert found == [(after(6 * HOUR), 60), (after(24 * HOUR), 110)]
+
+
+@pytest.mark.parametrize("started", [3000.0, None])
+def test_a_counter_that_begins_in_mid_hour_counts_from_there(
+    engine: Engine, source_id: int, started: float | None
+) -> None:
+    for at, value in ((3000.0, 0.0), (3540.0, 90.0)):
+        write(engine, source_id, Batch(spend=(spend(at, value, "requests", started=started),)), at=after(at))
+    with reading(engine) as connection:
+        [found] = accounts(connection, after(2700), after(3600), cluster="default", dimension="team")
+    assert [one.requests for one in found.parts] == [90.0]
+    [hour] = spend_by_hour(engine, NOW, after(HOUR))
+    assert (hour.since, hour.until) == (after(3000), after(3540))

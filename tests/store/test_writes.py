@@ -194,8 +194,8 @@ def full_batch(at: float) -> Batch:
         facts=(cut, fact(when, 1)),
         gaps=(Gap(subject="x", metric=None, reason="y"),),
         gauges=(gauge(at, "requests_running", 1.0), gauge(at, "requests_waiting_by_reason", 1.0, "capacity")),
-        counters=(counter(at, 100 - at, started=-60), counter(at, at, "prompt_tokens")),
-        histograms=(histogram(at, (100 - at,) * 3, 1.0, started=-60),),
+        counters=(counter(at, 100 - at, started=at - 20), counter(at, at, "prompt_tokens")),
+        histograms=(histogram(at, (100 - at,) * 3, 1.0, started=at - 20),),
         servers=(server(at),),
         cluster_state=ClusterState(
             observed_at=when,

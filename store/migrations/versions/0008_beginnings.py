@@ -14,9 +14,7 @@ def upgrade() -> None:
     for name, series in (("counter_beginning", "serving_series"), ("histogram_beginning", "histogram_series")):
         op.create_table(
             name,
-            sa.Column(
-                "series_id", sa.Integer(), sa.ForeignKey(f"{series}.id"), primary_key=True, autoincrement=False
-            ),
+            sa.Column("series_id", sa.Integer(), sa.ForeignKey(f"{series}.id"), primary_key=True, autoincrement=False),
             sa.Column("until_ms", sa.BigInteger(), nullable=False),
             sa.Column("first", AutoString(), nullable=False),
             sa.Column("head", AutoString(), nullable=True),
