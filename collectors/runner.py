@@ -1,15 +1,18 @@
 """One run of one source: collect, write each attempt as it ends, log a line, go on whatever failed."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
 from collectors.errors import CollectorError
 from collectors.source import Attempt, Collector
+from collectors.unexpected import unexpected
 from planner.readings import Gap
+from store.errors import StoreError, StoreUnavailable
 from store.queries import watermarks
 from store.writes import register_source, write_batch, write_failure
 
@@ -47,8 +50,9 @@ def run_once(
 
     `stopping` is asked after each attempt: a long backfill can be left there, and goes on from there the next time.
     `written` is told of each attempt that is in the store.
-    A failing target is an outcome with its error. Raises StoreError when the store cannot be written: what was read
-    would be lost silently otherwise.
+    A failing target is an outcome with its error, also where it fails in a way that nobody thought of: what it said
+    cannot be stored, or reading it ended with any exception at all. Raises StoreError when the store cannot be
+    written: what was read would be lost silently otherwise.
     """
     source_id = register_source(
         engine,
@@ -59,8 +63,8 @@ def run_once(
         now=now,
     )
     outcomes = []
-    for attempt in collector.collect(now, watermarks(engine, source_id)):
-        _write(engine, source_id, attempt)
+    for read in _guarded(collector, collector.collect(now, watermarks(engine, source_id)), now):
+        attempt = _written(engine, source_id, collector.source, read)
         if written is not None:
             written(collector, attempt)
         outcome = _outcome(collector.source, attempt)
@@ -69,6 +73,41 @@ def run_once(
         if stopping():
             break
     return tuple(outcomes)
+
+
+def _guarded(collector: Collector, attempts: Iterator[Attempt], now: datetime) -> Iterator[Attempt]:
+    """The attempts; an exception that ends them becomes one of the source itself, since nobody knows whose it is."""
+    began = time.monotonic()
+    try:
+        yield from attempts
+    except StoreError:
+        raise
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the round is over and has to be accounted for
+        seconds = time.monotonic() - began
+        yield Attempt(
+            target=collector.source,
+            started_at=now + timedelta(seconds=seconds),
+            seconds=seconds,
+            error=unexpected("the round was ended by", failure, source=collector.source),
+        )
+
+
+def _written(engine: Engine, source_id: int, source: str, attempt: Attempt) -> Attempt:
+    """The attempt as it is in the store: where what a target said cannot be kept, it has failed."""
+    try:
+        _write(engine, source_id, attempt)
+    except Exception as refusal:
+        # A store that cannot be written refuses the failure as well; the others say themselves what is wrong with it.
+        if attempt.batch is None or (isinstance(refusal, StoreError) and not isinstance(refusal, StoreUnavailable)):
+            raise
+        error = unexpected(f"what {attempt.target} said cannot be stored:", refusal, source=source)
+        failed = replace(attempt, batch=None, error=error)
+        try:
+            _write(engine, source_id, failed)
+        except StoreError:
+            raise refusal from None
+        return failed
+    return attempt
 
 
 def _write(engine: Engine, source_id: int, attempt: Attempt) -> None:

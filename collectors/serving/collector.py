@@ -3,7 +3,7 @@
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -14,6 +14,8 @@ from collectors.serving.answers import ServerFacts, read_facts
 from collectors.serving.config import ServingConfig
 from collectors.serving.gaps import GapBook
 from collectors.serving.metrics import TABLES, engine_of, generation_of, version_numbers
+from collectors.serving.parts import Parts
+from collectors.serving.processes import Processes
 from collectors.serving.scrape import Server, Understood, understand
 from collectors.serving.series import SeriesBook
 from collectors.serving.table import EngineTable
@@ -21,6 +23,7 @@ from collectors.serving.targets import Discovery, Target, configured_targets
 from collectors.serving.wire import ReadPage, read_page
 from collectors.source import Attempt
 from collectors.transport import Fetched, HttpTransport, Question
+from collectors.unexpected import unexpected
 from planner.readings import Batch, Gap
 from planner.serving_readings import GaugeReading, ServedModel, ServingEngine, ServingFact, ServingSubject
 
@@ -34,6 +37,7 @@ NO_ENGINE_S = 600.0
 _HINTS = (
     "SGLang has metrics only with --enable-metrics; TensorRT-LLM has them at /prometheus/metrics, NIM at /v1/metrics."
 )
+_ROUTER_HINT = "llama.cpp's router answers so: it has no metrics of its own; read the server of each of its models."
 
 
 class NotAnEngine(BadPayload):
@@ -53,6 +57,8 @@ class _Known:
     models: tuple[str, ...] = ()
     generation: str | None = None
     left_alone_until: datetime | None = None
+    parts: Parts = field(default_factory=Parts)
+    processes: Processes = field(default_factory=Processes)
 
 
 class ServingScraper:
@@ -99,7 +105,7 @@ class ServingScraper:
             if attempt.error is None:
                 self._backoff.succeeded(fetched.url)
             else:
-                self._backoff.failed(fetched.url, attempt.started_at)
+                self._backoff.failed(fetched.url, attempt.started_at, retry_after=fetched.retry_after)
                 self._known[fetched.url].facts_due_at = None  # whatever comes back may be another server
             yield attempt
         if self._discovery is not None:
@@ -142,14 +148,19 @@ class ServingScraper:
                 batch = self._without_metrics(target, known, fetched, started_at)
             elif fetched.status == 404 and error is not None:
                 raise type(error)(f"{error} {_HINTS}", source=self.source)
+            elif fetched.status == 400 and error is not None and target.engine in (None, ServingEngine.LLAMA_CPP):
+                raise type(error)(f"{error} {_ROUTER_HINT}", source=self.source)
         except NotAnEngine as failure:
             error = failure
             if target.is_discovered and target.engine is None:
                 known.left_alone_until = started_at + timedelta(seconds=NO_ENGINE_S)
-                gap = Gap(subject=target.endpoint, metric=None, reason=f"not a server of models: {failure}")
+                why = f"{target.endpoint} answered with metrics, none of which is a serving engine's"
+                gap = Gap(subject=target.endpoint, metric=None, reason=f"not a server of models: {why}")
                 batch = Batch(gaps=(gap,))
         except CollectorError as failure:
             error = failure
+        except Exception as failure:  # noqa: BLE001 - one server must never cost the others their round
+            error = unexpected(f"reading what {target.endpoint} answered was ended by", failure, source=self.source)
         return Attempt(
             target=target.endpoint,
             started_at=started_at,
@@ -165,7 +176,7 @@ class ServingScraper:
         page = read_page(text, self._books[table.engine])
         _note_bad_lines(page, gaps)
         if known.engine is not engine:
-            known.facts = None
+            known.facts, known.parts = None, Parts()
         known.engine = engine
         self._take_facts(known, fetched, table, observed_at)
         for lack in known.lacks:
@@ -174,11 +185,12 @@ class ServingScraper:
             known.generation = generation_of(table.engine, text)
         facts = known.facts or ServerFacts()
         server = Server(endpoint=target.endpoint, model=facts.model, version=version_numbers(facts.version))
-        understood = understand(page, table, server, observed_at=observed_at, gaps=gaps)
+        understood = understand(page, table, server, observed_at=observed_at, gaps=gaps, parts=known.parts)
         _add_limit(understood, facts, server, observed_at)
         # Ray, which names its workers, leaves out what has not counted yet
         gaps.note_missing(table, understood.metrics, only_what_counted=any(cell.worker for cell in page.values))
         _ask_again_after_a_restart(known, understood)
+        known.processes.look(understood, gaps)
         return self._batch(target, engine, facts, understood, observed_at, gaps, generation=known.generation)
 
     def _table_of(self, target: Target, text: str) -> tuple[ServingEngine, EngineTable]:
@@ -247,6 +259,7 @@ class ServingScraper:
             engine=engine,
             version=facts.version,
             models=facts.models or tuple(ServedModel(name=name, is_loaded=True) for name in understood.models),
+            lists_models=bool(facts.models),
             settings=tuple(sorted({**facts.settings, **dict(understood.settings)}.items())),
             pod_namespace=target.namespace,
             pod_name=target.pod,
@@ -271,7 +284,7 @@ def _spread(url: str) -> float:
 
 def _note_bad_lines(page: ReadPage, gaps: GapBook) -> None:
     for bad in page.bad_lines:
-        gaps.note(None, f"line not read ({bad.reason}): {bad.text}")
+        gaps.note(None, f"line not read ({bad.reason}): {bad.text or 'of nothing that is read here'}")
     if page.bad_line_count > len(page.bad_lines):
         gaps.note(None, "there are more unreadable lines than are listed here")
     if page.is_cut:
@@ -291,9 +304,10 @@ def _add_limit(understood: Understood, facts: ServerFacts, server: Server, obser
 
 def _ask_again_after_a_restart(known: _Known, understood: Understood) -> None:
     """Version and models may be others after a restart: a later start, a counter that fell, other models."""
-    generated = sum(one.value for one in understood.counters if one.metric == "generation_tokens")
+    told = [one.value for one in understood.counters if one.metric == "generation_tokens"]
+    generated = sum(told) if told else known.generated
     is_later = None not in (known.started_at, understood.started_at) and known.started_at != understood.started_at
-    has_fallen = known.generated is not None and generated < known.generated
+    has_fallen = known.generated is not None and generated is not None and generated < known.generated
     is_other = bool(known.models) and known.models != understood.models
     if is_later or has_fallen or is_other:
         known.facts_due_at = None

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from collectors.serving.table import MAX_VALUE
 from collectors.serving.wire import Values
 
 MAX_BUCKETS = 512
@@ -30,8 +31,8 @@ def buckets_of(values: Values, *, factor: float = 1.0) -> Buckets | None:
     The count is that of all values: `_count`, or else the last bucket. A bucket that is given twice counts once.
     Raises Contradiction.
     """
-    if values.no_number is not None:
-        raise Contradiction(f"it holds something that is not a number: {values.no_number!r}")
+    if values.is_no_number:
+        raise Contradiction("it holds something that is not a number")
     told = sorted(set(values.buckets))
     infinite = [count for bound, count in told if bound == math.inf]
     finite = [(bound, count) for bound, count in told if math.isfinite(bound)]
@@ -46,6 +47,10 @@ def buckets_of(values: Values, *, factor: float = 1.0) -> Buckets | None:
     counts = tuple(number for _, number in finite)
     if not all(map(math.isfinite, (*counts, count, values.total))):
         raise Contradiction("one of its numbers is not finite")
+    if max(*counts, count, values.total) > MAX_VALUE:
+        raise Contradiction("one of its numbers is larger than anything that is counted")
+    if values.total < 0:
+        raise Contradiction("the sum of its values is negative")
     if len(set(bounds)) != len(bounds):
         raise Contradiction("a bucket is given twice with different counts")
     if any(after < before for before, after in zip((0.0, *counts), (*counts, count), strict=True)):

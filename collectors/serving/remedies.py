@@ -27,6 +27,14 @@ _FLAGS: tuple[tuple[str, str], ...] = (
         "this server has no series of a serving engine",
         "Add the engines to this Prometheus (a PodMonitor or a scrape job), or scrape them directly.",
     ),
+    (
+        "several processes answer at this address",
+        "Name each replica by its own address in targets, or find the pods by [sources.serving.kubernetes].",
+    ),
+    (
+        "several scrape targets are called",
+        "Give each server an instance label of its own; with Thanos, name the replica label by --query.replica-label.",
+    ),
     ("which ports does not allow", "Add the port to ports in [sources.serving.kubernetes]."),
 )
 _FROM_FIRST_REQUEST = "from the first"
@@ -37,6 +45,8 @@ _LACKS: tuple[tuple[str, Lack], ...] = (
     ("no pod to scrape was found", Lack.SERVERS),
     ("this server has no series of a serving engine", Lack.SERVERS),
     ("it names more than", Lack.SERVERS),
+    ("several processes answer at this address", Lack.SERVERS),
+    ("several scrape targets are called", Lack.SERVERS),
     (" unknown: ", Lack.SERVER_FACTS),
 )
 

@@ -4,8 +4,10 @@ A thousand scrapes of a server cost its labels once. What is remembered does not
 serve the same model share it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from collectors.exposition import parse_labels, split_line
 from collectors.plain_text import plain_text
@@ -19,9 +21,10 @@ MAX_LABEL = 253
 """Longest label value that is kept, in characters."""
 
 PROCESS_START = "process_start_time_seconds"
+_BEGINNING = re.compile(r"\s*([a-zA-Z_:][a-zA-Z0-9_:]*)")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Cell:
     """One series of a row: everything that tells its values from those of another series.
 
@@ -75,7 +78,8 @@ class SeriesBook:
         self.known: dict[str, Known] = {}
         self._meanings = meanings(table)
         self._info_names = frozenset(prefix + name for prefix in table.prefixes for name in table.info_names)
-        self._cells: dict[_CellKey, Cell] = {}
+        # A cell lives as long as a series or a page that holds it: on one page it is one, whatever is forgotten.
+        self._cells: WeakValueDictionary[_CellKey, Cell] = WeakValueDictionary()
 
     def learn(self, line: str) -> tuple[Known, str]:
         """What a line means that is not known yet, and the text of its value. Raises Unreadable.
@@ -99,13 +103,27 @@ class SeriesBook:
         if last == words[0] and len(words) == 1 and len(series) <= MAX_SERIES_TEXT:
             if len(self.known) >= MAX_SERIES:
                 self.known.clear()
-                self._cells.clear()
             self.known[series] = known
         return known, words[0]
 
     def of_name(self, name: str) -> Known:
         """What a name alone means."""
         return PROCESS_START if name == PROCESS_START else None
+
+    def lost(self, line: str) -> tuple[str, frozenset[str] | None]:
+        """What a line that cannot be read was about: its sample name where it is one that is read, and the metrics.
+
+        None for metrics: nobody knows. A name that breaks off may be any that begins like it.
+        """
+        match = _BEGINNING.match(line)
+        if match is None:
+            return "", None
+        name = match[1]
+        if name in self._meanings:
+            return name, frozenset(meaning.row.metric for meaning in self._meanings[name])
+        return "", frozenset(
+            meaning.row.metric for known, found in self._meanings.items() if known.startswith(name) for meaning in found
+        )
 
     def of_series(self, name: str, labels: Mapping[str, str]) -> Known:
         """What a series of this name with these labels means."""

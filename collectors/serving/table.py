@@ -10,6 +10,8 @@ from planner.serving_readings import ServingEngine
 
 CLAMP_TOLERANCE = 0.1
 """How far above 1 a ratio is still taken for 1: blocks that are being freed count twice for a moment."""
+MAX_VALUE = 2.0**63
+"""Largest value that is believed. A million tokens a second make 2^45 in a year; integers of engines end here."""
 
 
 class Implausible(ValueError):
@@ -86,7 +88,7 @@ class EngineTable:
 def ratio(value: float) -> float:
     """0 to 1; a little more is cut to 1, see CLAMP_TOLERANCE."""
     if value > 1 + CLAMP_TOLERANCE:
-        raise Implausible(f"{value:g} is no ratio")
+        raise Implausible("the value is above 1 and no ratio")
     return min(value, 1.0)
 
 
@@ -96,11 +98,13 @@ def is_zero(value: float) -> float:
 
 
 def plausible(value: float) -> float:
-    """The value if it is one at all: finite and not negative. Raises Implausible."""
+    """The value if it is one at all: finite, not negative and not beyond MAX_VALUE. Raises Implausible."""
     if not math.isfinite(value):
         raise Implausible("the value is not a finite number")
     if value < 0:
-        raise Implausible(f"{value:g} is negative")
+        raise Implausible("the value is negative")
+    if value > MAX_VALUE:
+        raise Implausible("the value is larger than anything that is counted")
     return value
 
 

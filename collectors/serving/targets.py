@@ -1,6 +1,7 @@
 """What is scraped: servers from the configuration, and pods that Kubernetes names and the configuration allows."""
 
 import ipaddress
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-from collectors.errors import CollectorError
+from collectors.errors import BadPayload, CollectorError
 from collectors.kubernetes_access import KubernetesApi
 from collectors.kubernetes_discovery import DiscoveredPod, pods_with_annotation, services_with_label
+from collectors.kubernetes_lists import described
 from collectors.plain_text import plain_text
 from collectors.serving.config import ServingConfig, ServingDiscoveryConfig, base_of, endpoint_of
 from collectors.serving.metrics import TABLES
@@ -19,6 +21,8 @@ from collectors.source import Attempt
 from planner.readings import Batch, Gap
 from planner.serving_readings import ServingEngine
 from planner.units import NodeName
+
+log = logging.getLogger("gpufleet.collectors.serving")
 
 SCRAPE = "prometheus.io/scrape"
 PORT = "prometheus.io/port"
@@ -76,6 +80,7 @@ class Discovery:
         api: Callable[[ServingDiscoveryConfig, str], KubernetesApi] | None = None,
     ) -> None:
         self._config = config
+        self._source = source
         self._engine = engine
         self._api = api(config, source) if api is not None else KubernetesApi(config, source=source)
         self._targets: tuple[Target, ...] = ()
@@ -125,6 +130,13 @@ class Discovery:
             batch = Batch(gaps=tuple(gaps))
         except CollectorError as failure:
             error = failure
+        except Exception as mistake:  # noqa: BLE001 - the pods known before are scraped all the same
+            log.error("%s: discovery fails: %s", self._source, described(mistake))
+            error = BadPayload(
+                f"{self._api.target} has something that discovery fails on ({type(mistake).__name__}); please report "
+                "it.",
+                source=self._source,
+            )
         seconds = time.monotonic() - started
         return targets, Attempt(
             target=self._api.target, started_at=started_at, seconds=seconds, batch=batch, error=error
@@ -197,10 +209,12 @@ class Discovery:
 
 
 def _host(address: str | None) -> str | None:
-    """An IP address as it stands in a URL; None for what is none."""
+    """An IP address as it stands in a URL; None for what is none, or has a zone (`%eth0`), which may hold anything."""
     try:
         parsed = ipaddress.ip_address(address or "")
     except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id is not None:
         return None
     return f"[{parsed}]" if parsed.version == 6 else str(parsed)
 

@@ -4,7 +4,6 @@ The pages are put together again from the stored samples: all samples of one tar
 because Prometheus dates a whole scrape alike. From there on both roads run the same code.
 """
 
-import ipaddress
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +16,10 @@ from collectors.prometheus_windows import PrometheusWindows, Window
 from collectors.serving.config import ServingConfig
 from collectors.serving.gaps import GapBook
 from collectors.serving.metrics import TABLES, engine_of_names, generation_of
+from collectors.serving.parts import Parts
 from collectors.serving.scrape import Server, Understood, understand
 from collectors.serving.series import SeriesBook, Unreadable
+from collectors.serving.shared_instances import Origin, SharedInstances, address_of_instance, told_of
 from collectors.serving.table import EngineTable
 from collectors.serving.wire import ReadPage
 from collectors.source import Attempt
@@ -27,11 +28,7 @@ from planner.serving_metrics import ServingKind
 from planner.serving_readings import ServedModel, ServingEngine, ServingFact
 from planner.units import NodeName
 
-_NODE_LABELS = ("node", "kubernetes_node", "nodename", "node_name")
 _SUFFIXES = "(?:_total|_bucket|_sum|_count|_created)?"
-
-TargetKey = tuple[str, str]
-"""Job and instance: what tells one scrape target from another in Prometheus."""
 
 
 @dataclass(slots=True)
@@ -39,6 +36,7 @@ class _Target:
     """One server, as far as a window shows it."""
 
     own_labels: Mapping[str, frozenset[str]]  # what Prometheus added to every series, by label
+    ups: Sequence[Mapping[str, str]]  # the labels of its `up`, several where they changed
     engine: ServingEngine
     pages: dict[float, ReadPage] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
@@ -64,7 +62,9 @@ class ServingThroughPrometheus:
         self._tables = [TABLES[engine] for engine in (engines if config.engine == "auto" else (config.engine,))]
         self._books = {table.engine: SeriesBook(table) for table in self._tables}
         self._is_in_parts = False
-        self._last_read: dict[TargetKey, float] = {}
+        self._instances = SharedInstances()
+        self._last_read: dict[Origin, float] = {}
+        self._parts: defaultdict[Origin, Parts] = defaultdict(Parts)
 
     def collect(self, now: datetime, watermarks: Mapping[str, datetime]) -> Iterator[Attempt]:
         """Read from the watermark to the server's present, oldest window first, see `PrometheusWindows`."""
@@ -77,17 +77,16 @@ class ServingThroughPrometheus:
     def _read(self, window: Window) -> Batch:
         series = self._samples(window)
         ups = self._reader.label_sets(self._up, seconds=window.seconds, until=window.until) if series else []
-        targets = self._assemble(series, ups)
-        gaps: list[Gap] = []
+        targets, gaps = self._assemble(series, ups)
         understood = Understood()
         facts: list[ServingFact] = []
         found: dict[str, str] = {}
-        for key, target in targets.items():
-            endpoint = _endpoint(key)
+        for origin, target in targets.items():
+            endpoint = origin.endpoint
             book = GapBook(endpoint)
             for reason in target.unread:
                 book.note(None, reason)
-            facts += self._read_target(key, target, endpoint, window, book, understood)
+            facts += self._read_target(origin, target, window, book, understood)
             gaps += book.gaps()
             generation = generation_of(target.engine, "\n".join(target.names))
             found[endpoint] = target.engine.value + (f", {generation}" if generation else "")
@@ -121,26 +120,22 @@ class ServingThroughPrometheus:
     def _selector(self, pattern: str) -> str:
         return pattern_selector(pattern, jobs=self._config.jobs)
 
-    def _assemble(self, series: Sequence[Series], ups: Sequence[Mapping[str, str]]) -> dict[TargetKey, _Target]:
-        """Pages by target and time."""
-        own_labels: dict[TargetKey, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        for labels in ups:
-            for name, value in labels.items():
-                own_labels[_key(labels)][name].add(value)
-        by_target: dict[TargetKey, list[Series]] = defaultdict(list)
-        for one in series:
-            by_target[_key(one.metric)].append(one)
-        targets: dict[TargetKey, _Target] = {}
-        for key, told in by_target.items():
+    def _assemble(
+        self, series: Sequence[Series], ups: Sequence[Mapping[str, str]]
+    ) -> tuple[dict[Origin, _Target], list[Gap]]:
+        """Pages by server and time, and what could not be told apart."""
+        origins = self._instances.sort_out(series, ups)
+        targets: dict[Origin, _Target] = {}
+        for origin, told in origins.series.items():
             names = {one.metric.get("__name__", "") for one in told}
             engine = self._engine_of(names)
             if engine is None:
                 continue
-            labels_there = {name: frozenset(values) for name, values in own_labels[key].items()}
-            target = targets[key] = _Target(own_labels=labels_there, engine=engine, names=names)
+            there = origins.ups.get(origin, ())
+            target = targets[origin] = _Target(own_labels=_values(there), ups=there, engine=engine, names=names)
             for one in told:
                 self._take_in(target, one)
-        return targets
+        return targets, list(origins.gaps)
 
     def _engine_of(self, names: set[str]) -> ServingEngine | None:
         if len(self._tables) == 1:
@@ -170,9 +165,8 @@ class ServingThroughPrometheus:
 
     def _read_target(
         self,
-        key: TargetKey,
+        origin: Origin,
         target: _Target,
-        endpoint: str,
         window: Window,
         book: GapBook,
         understood: Understood,
@@ -181,16 +175,23 @@ class ServingThroughPrometheus:
         table = TABLES[target.engine]
         facts: list[ServingFact] = []
         last: tuple[ReadPage, Understood] | None = None
-        times = self._spaced(key, sorted(target.pages), window)
+        times = self._spaced(origin, sorted(target.pages), window)
         for at in times:
             page = target.pages[at]
             observed_at = datetime.fromtimestamp(at, UTC)
-            told = understand(page, table, Server(endpoint=endpoint), observed_at=observed_at, gaps=book)
+            told = understand(
+                page,
+                table,
+                Server(endpoint=origin.endpoint),
+                observed_at=observed_at,
+                gaps=book,
+                parts=self._parts[origin],
+            )
             last = (page, told)
             understood.gauges += told.gauges
             understood.counters += told.counters
             understood.histograms += told.histograms
-            fact = _fact(key, target, endpoint, told, observed_at)
+            fact = _fact(origin, target, told, observed_at)
             if not facts or at == times[-1] or replace(fact, observed_at=facts[-1].observed_at) != facts[-1]:
                 facts.append(fact)
         if last is not None:
@@ -198,60 +199,50 @@ class ServingThroughPrometheus:
             book.note_missing(table, last[1].metrics, only_what_counted=has_workers)
         return facts
 
-    def _spaced(self, key: TargetKey, times: Sequence[float], window: Window) -> list[float]:
+    def _spaced(self, origin: Origin, times: Sequence[float], window: Window) -> list[float]:
         """The scrapes that are read: none that was, and none closer to the one before than `resolution_s`."""
         kept: list[float] = []
-        last = self._last_read.get(key, 0.0)
+        last = self._last_read.get(origin, 0.0)
         if last > window.since.timestamp():
-            last = 0.0  # what was read beyond the watermark was not kept
+            last = 0.0  # what was read beyond the watermark was not kept, and so
+            self._parts.pop(origin, None)  # what is remembered of it holds no more
         for at in times:
             if at - last >= max(0.9 * self._config.resolution_s, 0.001):
                 kept.append(at)
                 last = at
-        self._last_read[key] = last
+        self._last_read[origin] = last
         return kept
 
 
-def _fact(key: TargetKey, target: _Target, endpoint: str, told: Understood, observed_at: datetime) -> ServingFact:
+def _fact(origin: Origin, target: _Target, told: Understood, observed_at: datetime) -> ServingFact:
+    node = _own(target, "node")
     return ServingFact(
         observed_at=observed_at,
-        endpoint=endpoint,
+        endpoint=origin.endpoint,
         engine=target.engine,
         version=None,
         models=tuple(ServedModel(name=name, is_loaded=True) for name in told.models),
+        lists_models=False,
         settings=told.settings,
-        pod_namespace=_own(target, "namespace", "kubernetes_namespace"),
-        pod_name=_own(target, "pod", "kubernetes_pod_name", "pod_name"),
-        pod_ip=_address(key[1]),
-        node=None if (node := _own(target, *_NODE_LABELS)) is None else NodeName(node),
+        pod_namespace=_own(target, "namespace"),
+        pod_name=_own(target, "pod"),
+        pod_ip=None if origin.is_shared else address_of_instance(origin.instance),
+        node=None if node is None else NodeName(node),
     )
 
 
-def _own(target: _Target, *names: str) -> str | None:
-    """The first of these labels of the target itself that has one value only."""
-    for name in names:
-        values = target.own_labels.get(name, frozenset()) - {""}
-        if len(values) == 1:
-            return plain_text(next(iter(values)), 253)
-    return None
+def _own(target: _Target, role: str) -> str | None:
+    """What the labels of the target itself say, if they say one thing only."""
+    values = {told_of(labels, role) for labels in target.ups} - {""}
+    return plain_text(next(iter(values)), 253) if len(values) == 1 else None
 
 
-def _key(labels: Mapping[str, str]) -> TargetKey:
-    return labels.get("job", ""), labels.get("instance", "")
-
-
-def _endpoint(key: TargetKey) -> str:
-    """The instance, as the direct road names the same server: host and port in lower case, and a path as it is."""
-    host, slash, path = plain_text(key[1] or key[0], 253).partition("/")
-    return host.lower() + slash + path
-
-
-def _address(instance: str) -> str | None:
-    host = instance.partition("/")[0].rpartition(":")[0].strip("[]")
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return None
+def _values(ups: Sequence[Mapping[str, str]]) -> dict[str, frozenset[str]]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for labels in ups:
+        for name, value in labels.items():
+            found[name].add(value)
+    return {name: frozenset(values) for name, values in found.items()}
 
 
 def _pattern(tables: Sequence[EngineTable], metrics: frozenset[str] | None = None) -> str:

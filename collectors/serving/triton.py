@@ -1,7 +1,8 @@
 """Triton's table: cumulative microseconds per model and version, and the gauges of its TensorRT-LLM backend.
 
 Studied: Triton 2.x, page "Metrics" of its user guide, and the metrics of tensorrtllm_backend. Latency has a sum and a
-count and no buckets, so there are means and no percentiles. Triton's vLLM backend gives vLLM's names beside these.
+count and no buckets, so there are means and no percentiles. Versions of a model are its ranks. Triton's vLLM backend
+gives vLLM's names beside these.
 """
 
 from collectors.serving.table import EngineTable, Part, Row, ratio
@@ -78,7 +79,8 @@ TABLE = EngineTable(
         "prefix_cache_hit_tokens": _TOKENS,
     },
     model_labels=("model",),
-    sum_over=frozenset({"version"}),
+    # Each version is loaded, unloaded and counted on its own; in a sum, one that goes would look like a restart.
+    rank_labels=("version",),
     not_read={
         "gpu_": "of the GPU: DCGM and NVML give it better",
         "cpu_": "of the host",

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from collectors.exposition import MAX_BAD_LINES, MAX_LINE, BadLine
-from collectors.plain_text import plain_text
 from collectors.serving.series import PROCESS_START, Cell, Info, Known, SeriesBook, Unreadable
 from collectors.serving.table import Part
 
@@ -20,13 +19,17 @@ class Values:
     created: float | None = None
     buckets: list[tuple[float, float]] = field(default_factory=list)
     spelling: int = 0
-    no_number: str | None = None
+    is_no_number: bool = False
     is_twice: bool = False
 
 
 @dataclass(slots=True)
 class ReadPage:
-    """A page, read. `is_cut` when it ends in the middle of a line, which is then not read."""
+    """A page, read. `is_cut` when it ends in the middle of a line, which is then not read.
+
+    `lost` are the metrics of which a line could not be read; `is_torn` when nobody knows what such a line was about.
+    The text of a bad line is the name of its sample, where it is one that is read.
+    """
 
     values: dict[Cell, Values] = field(default_factory=dict)
     infos: dict[str, Info] = field(default_factory=dict)  # by rank
@@ -34,6 +37,8 @@ class ReadPage:
     bad_lines: list[BadLine] = field(default_factory=list)
     bad_line_count: int = 0
     is_cut: bool = False
+    lost: set[str] = field(default_factory=set)
+    is_torn: bool = False
 
     def put(self, known: Known, text: str) -> None:
         """Take in one sample."""
@@ -44,7 +49,7 @@ class ReadPage:
                 if values is None:
                     values = self.values[slot.cell] = Values()
                 if number is None:
-                    values.no_number = plain_text(text, 60)
+                    values.is_no_number = True
                 elif slot.part is Part.BUCKET:
                     values.buckets.append((slot.bound, number))
                 else:
@@ -61,7 +66,8 @@ def read_page(text: str, book: SeriesBook) -> ReadPage:
     page = ReadPage()
     lines = text.replace("\r\n", "\n").split("\n")
     # The format ends every line with a line feed. Without it the last number may have lost its last digits.
-    page.is_cut = bool(lines.pop().strip())
+    last = lines.pop().strip()
+    page.is_cut = bool(last) and last != "# EOF"
     known_series = book.known
     put = page.put
     for number, line in enumerate(lines, start=1):
@@ -79,7 +85,7 @@ def read_page(text: str, book: SeriesBook) -> ReadPage:
                     raise Unreadable(f"longer than {MAX_LINE} characters")
                 known, value = book.learn(line)
             except Unreadable as error:
-                _note_bad_line(page, number, line, str(error))
+                _note_bad_line(page, number, line, str(error), book)
                 continue
             if known is None:
                 continue
@@ -101,10 +107,13 @@ def _put_single(values: Values, part: Part, spelling: int, number: float) -> Non
         values.is_twice = True
 
 
-def _note_bad_line(page: ReadPage, number: int, line: str, reason: str) -> None:
+def _note_bad_line(page: ReadPage, number: int, line: str, reason: str, book: SeriesBook) -> None:
+    name, metrics = book.lost(line)
+    page.lost |= metrics or frozenset()
+    page.is_torn = page.is_torn or metrics is None
     page.bad_line_count += 1
     if len(page.bad_lines) < MAX_BAD_LINES:
-        page.bad_lines.append(BadLine(number=number, text=plain_text(line, 120), reason=reason))
+        page.bad_lines.append(BadLine(number=number, text=name, reason=reason))
 
 
 def _number(text: str) -> float | None:

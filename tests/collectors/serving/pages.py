@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from collectors.serving.gaps import GapBook
 from collectors.serving.metrics import TABLES, engine_of
+from collectors.serving.parts import Parts
 from collectors.serving.scrape import Server, Understood, understand
 from collectors.serving.series import SeriesBook
 from collectors.serving.wire import read_page
@@ -57,6 +58,7 @@ def told(
     version: tuple[int, ...] | None = None,
     at: datetime = AT,
     book: SeriesBook | None = None,
+    parts: Parts | None = None,
 ) -> Told:
     """A page read as the collector reads it."""
     found = engine or engine_of(text)
@@ -67,7 +69,7 @@ def told(
     for bad in page.bad_lines:
         gaps.note(None, f"line not read ({bad.reason}): {bad.text}")
     server = Server(endpoint=ENDPOINT, model=model, version=version)
-    understood = understand(page, table, server, observed_at=at, gaps=gaps)
+    understood = understand(page, table, server, observed_at=at, gaps=gaps, parts=parts)
     gaps.note_missing(table, understood.metrics, only_what_counted=any(cell.worker for cell in page.values))
     return Told(engine=found, understood=understood, gaps=gaps.gaps())
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from collectors.errors import Unreachable
+from collectors.errors import BadPayload, Unreachable
 from collectors.kubernetes_discovery import DiscoveredPod, DiscoveredService
 from collectors.serving import targets as module
 from collectors.serving.collector import ServingScraper
@@ -125,7 +125,28 @@ def test_what_an_annotation_may_not_ask_for_is_refused_and_told(
     assert "team-a/bad" in reasons[0]
 
 
-@pytest.mark.parametrize("ip", [None, "", "evil.example", "10.0.0.7@evil", "10.0.0"])
+def test_a_pod_on_which_discovery_fails_leaves_the_pods_known_before(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **keys: object) -> None:
+        raise OverflowError("what the pod said")
+
+    api.pods = [pod()]
+    asked = discovery(api)
+    list(asked.refresh(NOW, 0.0))
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "pods_with_annotation", fail)
+        (attempt,) = asked.refresh(NOW + timedelta(hours=1), 0.0)
+    assert isinstance(attempt.error, BadPayload)
+    assert "what the pod said" not in str(attempt.error)
+    assert len(asked.targets) == 1
+    (attempt,) = asked.refresh(NOW + timedelta(hours=2), 0.0)
+    assert attempt.error is None
+
+
+ZONES = ("fe80::1%eth0", "::1%]@evil.example:80#", "::1%25eth0", "fd00::7%")
+"""Whatever stands behind the percent sign is kept by the parser of addresses as a zone, and would be part of a URL."""
+
+
+@pytest.mark.parametrize("ip", [None, "", "evil.example", "10.0.0.7@evil", "10.0.0", *ZONES])
 def test_a_pod_without_an_address_is_not_there_yet(api: Api, ip: str | None) -> None:
     api.pods = [pod(ip=ip)]
     assert found(api) == ([], ["no pod to scrape was found"])

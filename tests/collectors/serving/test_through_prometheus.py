@@ -9,6 +9,7 @@ import pytest
 
 from collectors.errors import Unreachable
 from collectors.prometheus import Series, WindowTooLarge
+from collectors.prometheus_samples import Remarks
 from collectors.serving import through_prometheus
 from collectors.serving.config import ServingConfig
 from collectors.serving.metrics import TABLES
@@ -66,6 +67,9 @@ class FakeReader:
 
     def label_sets(self, selector: str, *, seconds: int, until: datetime) -> list[dict[str, str]]:
         return self.up
+
+    def remarks(self) -> Remarks:
+        return Remarks()
 
     def close(self) -> None:
         pass
@@ -162,6 +166,108 @@ def test_two_prometheus_replicas_that_scrape_the_same_server_count_once(reader: 
     assert counter.value == 10
 
 
+def two_engines(reader: FakeReader, first: Mapping[str, str], second: Mapping[str, str]) -> None:
+    """Two engines that count 10 tokens per second from 400,000 and from 1,000,000, scraped 7 s apart."""
+    reader.up = [TARGET | OWN | first | {"__name__": "up"}, TARGET | OWN | second | {"__name__": "up"}]
+    for labels, base, apart in ((first, 400_000, 0), (second, 1_000_000, 7)):
+        counts = {ago - apart: base + 10 * (600 - ago) for ago in range(60, 601, 30)}
+        reader.add("vllm:generation_tokens_total", counts, **labels)
+
+
+def counted(batch: Batch) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for one in batch.counters:
+        found.setdefault(one.subject.endpoint, []).append(one.value)
+    return found
+
+
+@pytest.mark.parametrize("instance", ["node-a", "node-a:8000"])
+def test_two_pods_under_one_instance_are_two_servers(reader: FakeReader, instance: str) -> None:
+    # a relabelling put the node's name there
+    two_engines(reader, {"instance": instance, "pod": "llm-0"}, {"instance": instance, "pod": "llm-1"})
+    batch = batch_of()
+    told = counted(batch)
+    assert {endpoint: values[0] for endpoint, values in told.items()} == {
+        f"{instance}/team-a/llm-0": 400_000,
+        f"{instance}/team-a/llm-1": 1_000_000,
+    }
+    assert all(values == sorted(values) and values[-1] - values[0] == 5400 for values in told.values())
+    assert {(fact.endpoint, fact.pod_name, fact.node) for fact in batch.servers} == {
+        (f"{instance}/team-a/llm-0", "llm-0", "gpu-a"),
+        (f"{instance}/team-a/llm-1", "llm-1", "gpu-a"),
+    }
+    assert not [gap for gap in batch.gaps if "nobody knows" in gap.reason]
+
+
+def test_two_pods_under_one_instance_are_two_servers_without_up(reader: FakeReader) -> None:
+    # a federation that takes the engine's metrics only
+    two_engines(reader, {"instance": "node-a", "pod": "llm-0"}, {"instance": "node-a", "pod": "llm-1"})
+    reader.up = []
+    assert set(counted(batch_of())) == {"node-a/team-a/llm-0", "node-a/team-a/llm-1"}
+
+
+def test_two_clusters_behind_one_thanos_have_two_servers_at_one_address(reader: FakeReader) -> None:
+    two_engines(reader, {"cluster": "east"}, {"cluster": "west"})
+    assert set(counted(batch_of())) == {"10.0.0.7:8000/east/team-a/vllm-0", "10.0.0.7:8000/west/team-a/vllm-0"}
+
+
+def test_two_containers_of_a_pod_are_two_servers_if_no_port_tells_them_apart(reader: FakeReader) -> None:
+    two_engines(reader, {"instance": "llm", "container": "big"}, {"instance": "llm", "container": "small"})
+    assert set(counted(batch_of())) == {"llm/team-a/vllm-0/big", "llm/team-a/vllm-0/small"}
+    # with a port it is one server, which the annotations of the pod have scraped for each of its containers
+    reader.series.clear()
+    two_engines(reader, {"container": "vllm"}, {"container": "proxy"})
+    assert set(counted(batch_of())) == {"10.0.0.7:8000"}
+
+
+def test_what_was_once_two_servers_stays_so(reader: FakeReader) -> None:
+    two_engines(reader, {"instance": "node-a", "pod": "llm-0"}, {"instance": "node-a", "pod": "llm-1"})
+    reading = collector()
+    run(reading)
+    reader.series = [one for one in reader.series if one[0]["pod"] == "llm-0"]
+    reader.add("vllm:generation_tokens_total", {-30: 406_300}, instance="node-a", pod="llm-0")
+    reader.clock = later = NOW + timedelta(seconds=30)
+    (attempt,) = run(reading, mark=NOW, now=later)
+    assert attempt.batch is not None
+    assert counted(attempt.batch) == {"node-a/team-a/llm-0": [406_300]}
+
+
+def test_a_pod_that_follows_another_at_its_address_is_the_same_server(reader: FakeReader) -> None:
+    reader.up = [TARGET | OWN | {"pod": name} for name in ("a", "b")]
+    reader.add("vllm:generation_tokens_total", {600: 1, 570: 2}, pod="a")
+    reader.add("vllm:generation_tokens_total", {60: 3, 30: 4}, pod="b")
+    assert counted(batch_of()) == {"10.0.0.7:8000": [1, 2, 3, 4]}
+
+
+def test_targets_of_which_nobody_can_tell_whether_they_are_one_are_not_added_up(reader: FakeReader) -> None:
+    silent = dict.fromkeys(OWN, "")
+    two_engines(reader, silent | {"instance": "llm", "flavour": "x"}, silent | {"instance": "llm", "flavour": "y"})
+    reader.up = [{name: value for name, value in labels.items() if value} for labels in reader.up]
+    batch = batch_of()
+    assert (batch.counters, batch.servers) == ((), ())
+    (gap,) = [one for one in batch.gaps if one.subject == "llm"]
+    assert gap.reason.startswith("several scrape targets are called llm and differ in flavour; ")
+    assert "give each its own instance label" in gap.reason
+
+
+def test_two_jobs_that_scrape_one_address_scrape_one_server(reader: FakeReader) -> None:
+    two_engines(reader, {}, {"job": "all-pods", "pod": "", "node": "", "namespace": ""})
+    assert set(counted(batch_of())) == {"10.0.0.7:8000"}
+    # a third that says too little to tell which of two it is
+    reader.series.clear()
+    two_engines(reader, {"instance": "node-a", "pod": "llm-0"}, {"instance": "node-a", "pod": "llm-1"})
+    reader.add("vllm:generation_tokens_total", {60: 5, 30: 6}, instance="node-a", pod="", namespace="", job="nodes")
+    told = batch_of()
+    assert set(counted(told)) == {"node-a/team-a/llm-0", "node-a/team-a/llm-1"}
+    assert any("several scrape targets are called node-a and differ in" in gap.reason for gap in told.gaps)
+    # without a port the same name may mean anything
+    reader.series.clear()
+    silent = dict.fromkeys(OWN, "") | {"instance": "llm"}
+    two_engines(reader, silent, silent | {"job": "other"})
+    reader.up = []
+    assert counted(batch_of()) == {}
+
+
 def test_labels_of_the_target_are_no_part_of_the_series(reader: FakeReader) -> None:
     # a relabelling renamed a pod label; SGLang's own labels stay
     reader.up = [TARGET | OWN | {"team": "x"}]
@@ -198,6 +304,21 @@ def test_what_was_read_and_not_kept_is_read_again(reader: FakeReader) -> None:
     assert before is not None
     assert again is not None
     assert again.gauges == before.gauges
+
+
+def test_a_part_of_a_sum_that_goes_keeps_what_it_had_counted(reader: FakeReader) -> None:
+    reader.add("vllm:generation_tokens_total", {60: 1000, 30: 1010, 0: 1030}, shard="a")
+    reader.add("vllm:generation_tokens_total", {60: 5000, 30: 5020}, shard="b")
+    reading = collector()
+    for _ in range(2):  # the second time, because the store had refused
+        (attempt,) = run(reading)
+        assert attempt.batch is not None
+        assert [one.value for one in attempt.batch.counters] == [6000, 6030, 6050]
+    reader.add("vllm:generation_tokens_total", {-30: 1040}, shard="a")
+    reader.clock = later = NOW + timedelta(seconds=30)
+    (attempt,) = run(reading, mark=NOW, now=later)
+    assert attempt.batch is not None
+    assert [one.value for one in attempt.batch.counters] == [6060]
 
 
 def test_windows_are_read_oldest_first_and_a_failure_ends_the_run(reader: FakeReader) -> None:

@@ -105,7 +105,7 @@ def test_escaped_and_unescaped_label_values() -> None:
         (Values(buckets=[(0.1, 1), (math.inf, 3)]), "sum is missing"),
         (Values(buckets=[(0.1, 1)], total=1), "count or its sum"),
         (Values(total=1), "count or its sum"),
-        (Values(buckets=[(0.1, 1)], total=1, count=1, no_number="x"), "not a number"),
+        (Values(buckets=[(0.1, 1)], total=1, count=1, is_no_number=True), "not a number"),
         (Values(buckets=[(float(n), 0) for n in range(1000)], total=1, count=1), "more than 512"),
     ],
 )
