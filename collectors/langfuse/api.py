@@ -6,6 +6,7 @@ are asked for without it. Only that client is used: nothing of the SDK that reco
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -79,7 +80,7 @@ class LangfuseApi:
         if answer.status in _CLOSED:
             return None
         if answer.status != 200:
-            raise self._error(answer)
+            raise self._error(answer, "health")
         answered = answer.json()
         return (text(answered.get("version")) or None) if isinstance(answered, dict) else None
 
@@ -127,18 +128,23 @@ class LangfuseApi:
 
     def _page(self, answer: Answer, road: RoadName) -> Page:
         if answer.status != 200:
-            raise self._error(answer)
+            raise self._error(answer, road)
         try:
             page = read(Page, answer.json())
         except Malformed as error:
             raise BadPayload(
-                f"{answer.target} answered with JSON that is not Langfuse's ({error}).", source=self._source
+                f"{self._named(road)} answered with JSON that is not Langfuse's ({error}).", source=self._source
             ) from error
         if page.deprecation is not None:
             self.deprecations[road] = page.deprecation.sunset_at
         return page
 
-    def _error(self, answer: Answer) -> CollectorError:
+    def _named(self, endpoint: str) -> str:
+        """An endpoint in messages: what a target is called leaves out a last /metrics."""
+        return f"{self._target}/api/public/{endpoint}"
+
+    def _error(self, answer: Answer, endpoint: str) -> CollectorError:
+        answer = replace(answer, target=self._named(endpoint))
         says = f" It says: {answer.reason}" if answer.reason else ""
         if answer.status == 429:
             until = silent_until(answer.headers, self._clock())

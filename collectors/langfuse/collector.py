@@ -41,6 +41,7 @@ class LangfuseCollector:
         self._roads = Roads(config, self._api)
         self._backoff = Backoff(interval_s=config.interval_s, longest_s=LONGEST_PAUSE_S)
         self._pace = Pace()
+        self._days_were_told = False  # by an endpoint before this one; the store cuts what an earlier program read
 
     def collect(self, now: datetime, watermarks: Mapping[str, datetime]) -> Iterator[Attempt]:
         """Read what is new, again what may have changed, and once a day the days before; nothing before it is due.
@@ -91,12 +92,14 @@ class LangfuseCollector:
                 windows[:0] = halves
                 continue
             until = window.end
-            if is_first and watermark == window.start:  # until here, days may have been told: theirs are no hours
+            self._days_were_told = self._days_were_told or self._roads.whole_days
+            if is_first and (watermark == window.start or self._days_were_told):  # a day told before is no hour
                 until = ceil_day(window.end)
             read_until = floor_day(now) if self._roads.whole_days else min(window.end, now)
             watermark = read_until if watermark is None else max(min(watermark, now), read_until)
             is_first = False
             yield self._attempt(started, self._batch(found, until, watermark))
+        self._days_were_told = self._roads.whole_days
 
     def _read(self, window: Window, now: datetime) -> Found:
         """The window, if there are calls enough for it; raises BudgetSpent otherwise."""
@@ -130,6 +133,7 @@ class LangfuseCollector:
             backfill_days=self._config.backfill_days,
             longest=DAY if whole_days else self._pace.longest,
             whole_days=whole_days,
+            from_midnight=self._days_were_told,
         )
 
     def _batch(self, found: Found, until: datetime, watermark: datetime) -> Batch:

@@ -13,7 +13,7 @@ from collectors.langfuse.question import timestamp
 from collectors.langfuse.road import Found
 from collectors.langfuse.tally import DAY, Tally, TallyKey
 from collectors.langfuse.windows import Window, ceil_day, floor_day
-from collectors.langfuse.wire import DailyMetrics, DailyUsage, Malformed, read
+from collectors.langfuse.wire import DailyMetrics, DailyUsage, Malformed, read, unreadable_amounts
 from planner.token_usage import UsageSpan
 
 PAGE_SIZE = 50
@@ -50,7 +50,8 @@ class DailyRoad:
                 self._add(tally, read(DailyMetrics, told), start, end, gaps)
             except Malformed as error:
                 gaps.append(f"a day was left out: {error}")
-        return Found(usage=tuple(tally.usage()), spans=(UsageSpan(start=start, end=end),), gaps=tuple(gaps))
+        usage = tuple(tally.usage(gaps))
+        return Found(usage=usage, spans=(UsageSpan(start=start, end=end),), gaps=tuple(dict.fromkeys(gaps)))
 
     def _add(self, tally: Tally, day: DailyMetrics, start: datetime, end: datetime, gaps: list[str]) -> None:
         at = datetime(day.date.year, day.date.month, day.date.day, tzinfo=UTC)
@@ -62,6 +63,7 @@ class DailyRoad:
             except Malformed as error:
                 gaps.append(f"a model of {day.date} was left out: {error}")
                 continue
+            gaps += [f"{name} of a model of {day.date} is no number" for name in unreadable_amounts(told)]
             key = TallyKey(at, DAY, usage.model)
             tally.add(key, "requests", usage.count_observations)
             tally.add(key, "input_tokens", usage.input_usage)

@@ -1,6 +1,6 @@
 """Use per hour from the metrics endpoints, the second API's or the first's."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -59,7 +59,8 @@ class MetricsRoad:
         if "user" in complete:
             gaps += _unowned(tally, "user", _CUT_OFF if self._is_v2 else _NO_TRACE)
         spans = tuple(UsageSpan(start=window.start, end=window.end, dimension=dimension) for dimension in complete)
-        return Found(usage=tuple(tally.usage()), spans=spans, gaps=tuple(dict.fromkeys(gaps)))
+        usage = tuple(tally.usage(gaps))
+        return Found(usage=usage, spans=spans, gaps=tuple(dict.fromkeys(gaps)))
 
     def _totals(self, tally: Tally, window: Window, *, with_environments: bool, gaps: list[str]) -> bool:
         """Add totals and, if wanted and known to the server, environments; returns whether these are complete."""
@@ -103,7 +104,8 @@ class MetricsRoad:
             return
         for start, told in self._readable(rows, gaps):
             model, key = text(told.get(MODEL)), text(told.get(row.dimension))
-            tally.add_detail(TallyKey(start, HOUR, model), row.details, key, number(told.get(row.column)))
+            amount = _read(told, row.column, number, gaps)
+            tally.add_detail(TallyKey(start, HOUR, model), row.details, key, amount)
 
     def _owners(self, tally: Tally, window: Window, dimension: str, gaps: list[str]) -> bool:
         column = COLUMNS[dimension]
@@ -211,9 +213,15 @@ def _unowned(tally: Tally, dimension: str, reason: str) -> list[str]:
 
 
 def _amount(row: Row, measure: MeasureRow, gaps: list[str]) -> Decimal | int | None:
+    return _read(row, measure.column, measure.convert, gaps)
+
+
+def _read(
+    row: Row, column: str, convert: Callable[[object], Decimal | int | None], gaps: list[str]
+) -> Decimal | int | None:
     """The amount, or None where the server gives none; what cannot be read is said."""
-    told = row.get(measure.column)
-    amount = measure.convert(told)
+    told = row.get(column)
+    amount = convert(told)
     if amount is None and told is not None:
-        gaps.append(f"{measure.column} of a row is no number: {plain_text(str(told), 40)!r}")
+        gaps.append(f"{column} of a row is no number: {plain_text(str(told), 40)!r}")
     return amount

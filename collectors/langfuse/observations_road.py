@@ -14,7 +14,7 @@ from collectors.langfuse.question import timestamp
 from collectors.langfuse.road import Found
 from collectors.langfuse.tally import HOUR, Tally, TallyKey
 from collectors.langfuse.windows import Window, floor_hour
-from collectors.langfuse.wire import Malformed, Observation, Page, read
+from collectors.langfuse.wire import Malformed, Observation, Page, read, unreadable_amounts
 from planner.token_usage import UsageSpan
 
 PAGE_SIZE_V2 = 1_000
@@ -62,9 +62,11 @@ class ObservationsRoad:
             if observation.id in seen or not window.start <= at < window.end:
                 continue
             seen.add(observation.id)
+            gaps += [f"{name} of an observation is no number" for name in unreadable_amounts(told)]
             _add(tally, observation, TallyKey(floor_hour(at), HOUR, observation.model), known)
         spans = (UsageSpan(start=window.start, end=window.end, dimension=each) for each in ("", *known))
-        return Found(usage=tuple(tally.usage()), spans=tuple(spans), gaps=tuple(dict.fromkeys(gaps)))
+        usage = tuple(tally.usage(gaps))
+        return Found(usage=usage, spans=tuple(spans), gaps=tuple(dict.fromkeys(gaps)))
 
     def _observations(self, window: Window) -> Iterator[object]:
         span = {"fromStartTime": timestamp(window.start), "toStartTime": timestamp(window.end)}

@@ -7,7 +7,8 @@ it write an HTTP date or seconds since the epoch. Source: web/src/features/publi
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+
+from collectors.http_answers import retry_moment
 
 UNTOLD = timedelta(seconds=60)
 """How long to wait where the server does not say; its shortest limits are per minute."""
@@ -27,14 +28,10 @@ def silent_until(headers: Mapping[str, str], now: datetime) -> datetime:
 
 
 def _moment(text: str, now: datetime) -> datetime | None:
-    if re.fullmatch(r"\d{1,10}(\.\d+)?", text):
-        seconds = float(text)
-        return datetime.fromtimestamp(seconds, UTC) if seconds > 1e9 else now + timedelta(seconds=seconds)
     javascript = _JAVASCRIPT_DATE.match(text)
+    if javascript is None:
+        return retry_moment(text, now)
     try:
-        if javascript is not None:
-            return datetime.strptime(" ".join(javascript.groups()), "%b %d %Y %H:%M:%S %z").astimezone(UTC)
-        told = parsedate_to_datetime(text)
+        return datetime.strptime(" ".join(javascript.groups()), "%b %d %Y %H:%M:%S %z").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return None if told.tzinfo is None else told.astimezone(UTC)

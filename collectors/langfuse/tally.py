@@ -10,6 +10,8 @@ from planner.token_usage import TokenUsage
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+MOST = 2**63 - 1
+"""The largest number of tokens or requests that the store keeps; a sum above it is no count of anything."""
 
 Amount = Decimal | int
 
@@ -55,6 +57,11 @@ class _Sums:
             cost_details=_floats(self.cost_details),
         )
 
+    @property
+    def is_too_much(self) -> bool:
+        """Whether a sum is larger than anything that is counted."""
+        return any(amount > MOST for amount in self.amounts.values())
+
     def _count(self, quantity: str) -> int | None:
         amount = self.amounts.get(quantity)
         return None if amount is None else round(amount)
@@ -96,9 +103,14 @@ class Tally:
         found = (sums.amounts.get(quantity) for key, sums in self._sums.items() if key.dimension == dimension)
         return sum((amount for amount in found if amount is not None), Decimal(0))
 
-    def usage(self) -> Iterator[TokenUsage]:
-        """Every sum as a row, in a stable order; spans without a model and without use are no use."""
+    def usage(self, gaps: list[str]) -> Iterator[TokenUsage]:
+        """Every sum as a row, in a stable order; spans without a model and without use are no use.
+
+        A row that is larger than anything that is counted is a gap.
+        """
         for key in sorted(self._sums):
             sums = self._sums[key]
-            if key.model or not sums.is_nothing:
+            if sums.is_too_much:
+                gaps.append("a sum was left out: it is larger than anything that is counted")
+            elif key.model or not sums.is_nothing:
                 yield sums.usage(key)

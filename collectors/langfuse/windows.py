@@ -58,13 +58,15 @@ def plan(
     backfill_days: int,
     longest: timedelta,
     whole_days: bool,
+    from_midnight: bool = False,
 ) -> list[Window]:
     """The windows of one round.
 
     First what is new with its overlap, oldest first; the first window reaches beyond the watermark, so that every round
     gets ahead. Then, in the first round of a day (the watermark lies in another), the days before, newest first: traces
     of them may still have come. They begin at midnights, so that hours replace what was told of a day by the day.
-    `whole_days` is for an endpoint that tells days.
+    `whole_days` is for an endpoint that tells days, `from_midnight` for one that tells hours where days may have been
+    told before: then the hours of the whole day replace it.
 
     A watermark at a midnight has no overlap: it is where a window of the first reading ended, or what was told by the
     day until then must not be told by the hour beside it.
@@ -75,7 +77,7 @@ def plan(
         since = floor_day(now - DAY * backfill_days)
     else:
         since = told if is_midnight(told) else floor_hour(told - overlap)
-    if whole_days:
+    if whole_days or from_midnight:
         since = floor_day(since)
     beyond = since if told is None else max(since, floor_hour(told))
     windows = _cut(since, until, longest, first=beyond + longest - since)

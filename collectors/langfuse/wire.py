@@ -20,7 +20,10 @@ MAX_DETAILS = 64
 
 
 def number(value: object) -> Decimal | None:
-    """A finite number, written as a number or as text; None for anything else."""
+    """A finite number that is not negative, written as a number or as text; None for anything else.
+
+    Nothing is asked for that can be negative.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     if isinstance(value, float) and not math.isfinite(value):
@@ -29,13 +32,13 @@ def number(value: object) -> Decimal | None:
         told = Decimal(str(value).strip())
     except InvalidOperation:
         return None
-    return told if told.is_finite() and abs(told) < Decimal("1e18") else None
+    return told if told.is_finite() and 0 <= told < Decimal("1e18") else None
 
 
 def count(value: object) -> int | None:
     """A number of things: whole and not negative; None for anything else."""
     told = number(value)
-    return int(told) if told is not None and told >= 0 and told == told.to_integral_value() else None
+    return int(told) if told is not None and told == told.to_integral_value() else None
 
 
 def moment(value: object) -> datetime | None:
@@ -126,6 +129,30 @@ class Observation(_Wire):
     def _sum(self, word: str) -> Decimal | None:
         found = [amount for key, amount in self.usage_details.items() if word in key.lower()]
         return sum(found, Decimal(0)) if found else None
+
+
+def unreadable_amounts(told: object) -> tuple[str, ...]:
+    """Which amounts an observation, or a model of a day, gives that are no numbers, by Langfuse's own names."""
+    if not isinstance(told, Mapping):
+        return ()
+    given = [(name, told.get(name)) for name in _AMOUNTS]
+    for name in ("usageDetails", "costDetails"):
+        details = told.get(name)
+        if details is not None and not isinstance(details, Mapping):
+            given.append((name, details))
+        elif details is not None:
+            given += [(name, amount) for amount in list(details.values())[:MAX_DETAILS]]
+    return tuple(dict.fromkeys(name for name, amount in given if amount is not None and number(amount) is None))
+
+
+_AMOUNTS = (
+    "totalCost",
+    "calculatedTotalCost",
+    "inputUsage",
+    "outputUsage",
+    "totalUsage",
+    "countObservations",
+)
 
 
 class DailyUsage(_Wire):

@@ -12,6 +12,7 @@ from collectors.http_answers import same_host_path
 from collectors.http_errors import web_page_error
 from collectors.litellm.config import LiteLlmConfig
 from collectors.litellm.daily_activity import DailyActivity
+from collectors.litellm.personal import without_persons
 from collectors.litellm.scrape import read_metrics
 from collectors.litellm.series_memory import SeriesMemory
 from collectors.source import Attempt
@@ -82,7 +83,7 @@ class LiteLlmCollector:
             batch = read(started_at)
             backoff.succeeded(target)
         except CollectorError as failure:
-            error = failure
+            error = failure if self._config.keep_personal else self._without_persons(failure)
             backoff.failed(target, now)
         served_at = self._http.last.served_at if self._http.last is not None else None
         ended_at = now + timedelta(seconds=time.monotonic() - began)
@@ -95,6 +96,11 @@ class LiteLlmCollector:
             clock_skew_s=None if served_at is None else (served_at - ended_at).total_seconds(),
             interval_s=self._config.activity_interval_s if target == self._activity_target else None,
         )
+
+    def _without_persons(self, error: CollectorError) -> CollectorError:
+        """The error, which may hold the server's words, without the e-mail and IP addresses in them."""
+        said = without_persons(str(error), but=self._config.server)
+        return type(error)(said, source=error.source, permanent=error.permanent)
 
     def _scrape(self, at: datetime) -> Batch:
         answer = self._http.get(self._metrics_url)

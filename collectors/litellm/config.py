@@ -50,6 +50,11 @@ class LiteLlmConfig(HttpSourceConfig):
         return self
 
     @property
+    def server(self) -> str:
+        """Host and port, as they stand in the address."""
+        return urlsplit(self.url).netloc
+
+    @property
     def gateway(self) -> str:
         """The name under which this gateway's readings are kept: host and port, and the path where there is one."""
         parts = urlsplit(self.url)

@@ -16,7 +16,7 @@ from collectors.errors import BadPayload, CollectorError, Unsupported
 from collectors.litellm.config import LiteLlmConfig
 from collectors.litellm.daily_rows import DAY, Activity, RowKey, Sums, midnight
 from collectors.litellm.owners import key_name
-from collectors.litellm.personal import without_person
+from collectors.litellm.personal import without_person, without_persons
 from collectors.litellm.wire import UNASSIGNED, ActivityPage, Day, Malformed, Part, read, unreadable_numbers
 from collectors.plain_text import plain_text
 from planner.readings import Gap
@@ -62,6 +62,9 @@ class DailyActivity:
             for key, sums in parts:
                 rows[key].merge(sums)
             covered.append(dimension)
+        for key in [key for key, sums in rows.items() if sums.is_too_much]:
+            del rows[key]
+            self._gap("a sum was left out: it is larger than anything that is counted")
         start, end = midnight(first), midnight(last) + DAY
         return (
             tuple(rows[key].usage(key) for key in sorted(rows)),
@@ -120,7 +123,7 @@ class DailyActivity:
                     source=self._config.name,
                 )
             self._take(found, page)
-            if not page.metadata.has_more:
+            if not page.metadata.says_more(number):
                 return found
         return self._aggregated(url, asked)
 
@@ -158,28 +161,29 @@ class DailyActivity:
             if not first <= day.date <= last:
                 self._gap(f"a day that nobody asked for was left out: {day.date}")
                 continue
-            for model, part in self._parts(day.breakdown.models):
+            for model, part in self._parts("a model", day.breakdown.models):
                 found.models[day.date, model].add(part.metrics)
-                for key, of_key in self._parts(part.api_key_breakdown):
+                for key, of_key in self._parts("a key", part.api_key_breakdown):
                     found.keys[day.date, model, key_name(of_key.metadata.key_alias, key)].add(of_key.metrics)
-            for owner, part in self._parts(day.breakdown.entities):
+            for owner, part in self._parts("an owner", day.breakdown.entities):
                 found.owners[owner] = part.metadata.team_alias or found.owners.get(owner) or owner
                 found.spend_of_owner[owner] += part.metrics.spend or 0.0
 
-    def _parts(self, breakdown: Mapping[str, object]) -> Iterator[tuple[str, Part]]:
+    def _parts(self, kind: str, breakdown: Mapping[str, object]) -> Iterator[tuple[str, Part]]:
+        """Every part with its name; what is wrong with one is said without it: owners may be persons."""
         for name, told in breakdown.items():
-            shown = plain_text(name, 60)
             try:
                 part = read(Part, told)
             except Malformed as error:
-                self._gap(f"a part of a day ({shown}) was left out: {error}")
+                self._gap(f"a part of a day ({kind}) was left out: {error}")
                 continue
             for unreadable in unreadable_numbers(told, part.metrics):
-                self._gap(f"{unreadable} of a part of a day ({shown}) is no number")
+                self._gap(f"{unreadable} of a part of a day ({kind}) is no number")
             yield plain_text(name, 253), part
 
     def _gap(self, reason: str) -> None:
-        self._gaps[Gap(subject=self._config.gateway, metric=None, reason=reason)] = None
+        said = reason if self._config.keep_personal else without_persons(reason, but=self._config.server)
+        self._gaps[Gap(subject=self._config.gateway, metric=None, reason=said)] = None
 
 
 def _error(answer: Answer) -> CollectorError:

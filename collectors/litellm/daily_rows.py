@@ -8,6 +8,8 @@ from collectors.litellm.wire import SpendMetrics
 from planner.token_usage import TokenUsage
 
 DAY = timedelta(days=1)
+MOST = 2**63 - 1
+"""The largest number that the store keeps."""
 _DETAILS = ("cache_read_input_tokens", "cache_creation_input_tokens", "failed_requests")
 
 RowKey = tuple[date, str, str, str]
@@ -35,6 +37,11 @@ class Sums:
             self.counts[name] = self.counts.get(name, 0) + count
         for name, amount in other.money.items():
             self.money[name] = self.money.get(name, 0.0) + amount
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether a sum is larger than anything that is counted."""
+        return any(count > MOST for count in self.counts.values())
 
     def usage(self, key: RowKey) -> TokenUsage:
         """As one row of a day of UTC; what the gateway splits further is kept under its own names."""

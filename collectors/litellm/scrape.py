@@ -1,10 +1,8 @@
 """One scrape of `/metrics` understood: use and money per model and owner, counted since the gateway started."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from collectors.errors import BadPayload
@@ -20,8 +18,8 @@ from collectors.litellm.metrics import (
 )
 from collectors.litellm.model_names import ModelNames
 from collectors.litellm.owners import OWNER_OF, owner
-from collectors.litellm.series_memory import Counted, SeriesMemory
-from collectors.litellm.wire import label
+from collectors.litellm.series_memory import MAX_SUMS, Counted, SeriesMemory, Sum
+from collectors.litellm.wire import MAX_COUNT, label
 from collectors.plain_text import plain_text
 from planner.readings import Batch, Gap
 from planner.serving_readings import CounterReading, ServingSubject
@@ -30,31 +28,20 @@ from planner.token_usage import CumulativeSpend
 MAX_SERIES = 50_000
 """Series that one scrape may have: clients can put any text into the name of a model, and so make many."""
 
-Key = tuple[str, str, str, str, str]
-"""Model, provider, dimension, owner, quantity: what readings are kept under."""
-
 NOBODY_ASKED = "nobody has asked this gateway for a model since its start"
+CUT = "the answer ends in the middle of a line: nothing was taken from it, the next whole one has it all"
+REMOVED = (
+    "the gateway removed series; what they had counted is kept only as long as gpufleet runs "
+    "(prometheus_metrics_ttl_seconds, prometheus_metrics_max_series_per_metric of LiteLLM)"
+)
 
 
-@dataclass(slots=True)
-class _Sum:
-    """A sum of series, and when the oldest of them began (None where none says)."""
+YOUNG = timedelta(hours=1)
+"""A sum that began no longer ago counts from its beginning; an older one may be months old."""
+_MOMENT_BEFORE = timedelta(seconds=1)
 
-    value: float = 0.0
-    began_s: float | None = None
-
-    def add(self, value: float, began_s: float | None) -> None:
-        self.value += value
-        if began_s is not None:
-            self.began_s = began_s if self.began_s is None else min(self.began_s, began_s)
-
-
-@dataclass(slots=True)
-class _Totals:
-    """What the scrape adds up to."""
-
-    spend: dict[Key, _Sum] = field(default_factory=lambda: defaultdict(_Sum))
-    ollama: dict[tuple[str, str, str], _Sum] = field(default_factory=lambda: defaultdict(_Sum))
+_SPEND, _OLLAMA = "spend", "ollama"
+"""What sums are of: use by model and owner, and what is counted for an Ollama server."""
 
 
 def read_metrics(
@@ -73,65 +60,97 @@ def read_metrics(
     _refuse_others(exposition, source=source, target=target)
     gaps = [Gap(subject=gateway, metric=None, reason=f"line not read ({bad.reason})") for bad in exposition.bad_lines]
     if exposition.is_cut:
-        gaps.append(Gap(subject=gateway, metric=None, reason="the answer ends in the middle of a line"))
-    memory.begin(_process_started_s(exposition.groups))
-    counted = list(_counted(exposition.groups, memory, gateway, gaps))
+        # Nothing is lost: the next whole page holds all that this one could have told, and says which process tells it.
+        gaps.append(Gap(subject=gateway, metric=None, reason=CUT))
+        return Batch(gaps=tuple(dict.fromkeys(gaps)))
+    page, is_capped = _page(exposition.groups, gateway, gaps)
+    counted = memory.take(
+        page,
+        process_started_s=_process_started_s(exposition.groups),
+        at_s=observed_at.timestamp(),
+        is_whole=not is_capped and not exposition.bad_line_count,
+    )
     names = ModelNames(group.labels for group in exposition.groups)
-    used = _names_in_use(counted)
-    totals = _Totals()
+    used = _names_in_use(memory.names)
     for one in counted:
         row = BY_SOURCE_NAME.get(one.source_name)
         model = names.of(one.labels)
         if row is None or model is None or row.source_name != used[row.quantity]:
             continue
         provider = label(one.labels, "api_provider") or ""
-        totals.spend[model, provider, "", "", row.quantity].add(one.value, one.began_s)
+        memory.add((_SPEND, model, provider, "", "", row.quantity), one)
         for dimension in dimensions:
             if dimension in OWNER_OF:
                 named = owner(dimension, one.labels, keep_personal=keep_personal)
-                totals.spend[model, provider, dimension, named, row.quantity].add(one.value, one.began_s)
-    gaps += _add_ollama(totals, counted, used, gateway)
-    gaps += [_missing(gateway, quantity) for quantity in EXPECTED if quantity not in used and counted]
+                memory.add((_SPEND, model, provider, dimension, named, row.quantity), one)
+    gaps += _add_ollama(memory, counted, used, gateway)
+    gaps += [_missing(gateway, quantity) for quantity in EXPECTED if quantity not in used and memory.names]
     if memory.removed:
+        gaps.append(Gap(subject=gateway, metric=None, reason=REMOVED))
+    if memory.is_full:
         gaps.append(
             Gap(
                 subject=gateway,
                 metric=None,
-                reason=f"the gateway removed {memory.removed} series; what they had counted is kept only as long as "
-                "gpufleet runs (prometheus_metrics_ttl_seconds, prometheus_metrics_max_series_per_metric of LiteLLM)",
+                reason=f"more than {MAX_SUMS} names of models and owners: the use of any other is left out (see "
+                "prometheus_metrics_config of LiteLLM)",
             )
         )
-    if not counted:
+    if not memory.names:
         gaps.append(Gap(subject=gateway, metric=None, reason=NOBODY_ASKED))
     return Batch(
-        spend=tuple(
-            CumulativeSpend(
-                gateway=gateway,
-                model=model,
-                provider=provider,
-                dimension=dimension,
-                owner=named,
-                quantity=quantity,
-                value=total.value,
-                observed_at=observed_at,
-                started_at=_moment(total.began_s),
-            )
-            for (model, provider, dimension, named, quantity), total in sorted(totals.spend.items())
-        ),
-        counters=tuple(
-            CounterReading(
-                subject=ServingSubject(endpoint=endpoint, model=model),
-                metric=metric,
-                value=total.value,
-                observed_at=observed_at,
-                label="stop" if metric == "requests_finished" else "",
-                started_at=_moment(total.began_s),
-            )
-            for (endpoint, model, metric), total in sorted(totals.ollama.items())
-        ),
+        spend=tuple(_spend(gateway, memory, observed_at)),
+        counters=tuple(_counters(memory, observed_at)),
         gaps=tuple(dict.fromkeys(gaps)),
         found=tuple((("requests counted by", used["requests"]),) if "requests" in used else ()),
     )
+
+
+def _spend(gateway: str, memory: SeriesMemory, observed_at: datetime) -> Iterator[CumulativeSpend]:
+    for (kind, *key), total in sorted(memory.sums.items()):
+        if kind == _SPEND:
+            model, provider, dimension, named, quantity = key
+            for at, value in _values(total, memory, observed_at):
+                yield CumulativeSpend(
+                    gateway=gateway,
+                    model=model,
+                    provider=provider,
+                    dimension=dimension,
+                    owner=named,
+                    quantity=quantity,
+                    value=value,
+                    observed_at=at,
+                    started_at=_started_at(total, memory),
+                )
+
+
+def _counters(memory: SeriesMemory, observed_at: datetime) -> Iterator[CounterReading]:
+    for (kind, *key), total in sorted(memory.sums.items()):
+        if kind == _OLLAMA:
+            endpoint, model, metric = key
+            for at, value in _values(total, memory, observed_at):
+                yield CounterReading(
+                    subject=ServingSubject(endpoint=endpoint, model=model),
+                    metric=metric,
+                    value=value,
+                    observed_at=at,
+                    label="stop" if metric == "requests_finished" else "",
+                    started_at=_started_at(total, memory),
+                )
+
+
+def _values(total: Sum, memory: SeriesMemory, observed_at: datetime) -> Iterator[tuple[datetime, float]]:
+    """What a sum holds now and, where it began a short while ago, that it held nothing then: all of it is new."""
+    since = _moment(total.since_s) if memory.begun_now(total) else None
+    if since is not None and since > observed_at - YOUNG:
+        yield min(since, observed_at - _MOMENT_BEFORE), 0.0
+    yield observed_at, total.value
+
+
+def _started_at(total: Sum, memory: SeriesMemory) -> datetime | None:
+    """Since when the gateway counts: its process, where it says so, whichever of its series are still there."""
+    process = memory.process_started_s
+    return _moment(total.began_s if process is None else process)
 
 
 def _refuse_others(exposition: Exposition, *, source: str, target: str) -> None:
@@ -152,12 +171,11 @@ def _refuse_others(exposition: Exposition, *, source: str, target: str) -> None:
 
 def _process_started_s(groups: Iterable[LabelledSamples]) -> float | None:
     values = [sample.value for group in groups for sample in group.samples if sample.name == PROCESS_START]
-    return values[0] if values else None
+    return next((value for value in values if value is not None and math.isfinite(value)), None)
 
 
-def _counted(
-    groups: Sequence[LabelledSamples], memory: SeriesMemory, gateway: str, gaps: list[Gap]
-) -> Iterator[Counted]:
+def _page(groups: Sequence[LabelledSamples], gateway: str, gaps: list[Gap]) -> tuple[list[Counted], bool]:
+    """Every series that is read, and whether some were left out because there are too many."""
     wanted = [
         (sample, group)
         for group in groups
@@ -173,19 +191,21 @@ def _counted(
                 "by prometheus_metrics_config of LiteLLM",
             )
         )
+    page = []
     for sample, group in wanted[:MAX_SERIES]:
-        if sample.value is None or not math.isfinite(sample.value) or sample.value < 0:
-            gaps.append(Gap(subject=gateway, metric=None, reason=f"{sample.name} is no count: {sample.text!r}"))
-            continue
+        value = sample.value
+        if value is None or not 0 <= value <= MAX_COUNT:  # NaN is not between them either
+            gaps.append(Gap(subject=gateway, metric=None, reason=f"a value of {sample.name} is no count"))
+            value = None
         created = created_name(sample.name)
         began = next((other.value for other in group.samples if other.name == created), None)
-        yield memory.add(sample.name, group.labels, sample.value, began)
-    yield from memory.absent()
+        began_s = began if began is not None and math.isfinite(began) else None
+        page.append(Counted(source_name=sample.name, labels=group.labels, value=value, began_s=began_s))
+    return page, len(wanted) > MAX_SERIES
 
 
-def _names_in_use(counted: Iterable[Counted]) -> dict[str, str]:
-    """The one name per quantity that is read: the newest that the scrape has."""
-    present = {one.source_name for one in counted}
+def _names_in_use(present: Collection[str]) -> dict[str, str]:
+    """The one name per quantity that is read: the newest that the gateway has shown."""
     quantities = {BY_SOURCE_NAME[name].quantity for name in present if name in BY_SOURCE_NAME}
     return {quantity: next(name for name in source_names(quantity) if name in present) for quantity in quantities}
 
@@ -199,27 +219,27 @@ def _missing(gateway: str, quantity: str) -> Gap:
     )
 
 
-def _add_ollama(totals: _Totals, counted: Sequence[Counted], used: Mapping[str, str], gateway: str) -> list[Gap]:
+def _add_ollama(memory: SeriesMemory, counted: Sequence[Counted], used: Mapping[str, str], gateway: str) -> list[Gap]:
     """What the gateway counted for Ollama servers, under their own addresses: nobody else counts it.
 
     Metrics of tokens do not name the address, so they are given to it only where one address alone serves the model.
     Returns what could not be given to a server.
     """
-    addresses: dict[tuple[str, str], set[str]] = defaultdict(set)
+    addresses = memory.addresses
     for one in counted:
         provider, model = label(one.labels, "api_provider"), label(one.labels, "litellm_model_name")
         if one.source_name != DEPLOYMENT_SUCCESS or provider not in OLLAMA_PROVIDERS or not model:
             continue
         endpoint = _endpoint(one.labels.get("api_base", ""))
-        addresses[provider, model].add(endpoint)
+        addresses.setdefault((provider, model), set()).add(endpoint)
         if endpoint:
-            totals.ollama[endpoint, model, "requests_finished"].add(one.value, one.began_s)
+            memory.add((_OLLAMA, endpoint, model, "requests_finished"), one)
     unique = {key: next(iter(where)) for key, where in addresses.items() if len(where) == 1 and "" not in where}
     for quantity, metric in (("input_tokens", "prompt_tokens"), ("output_tokens", "generation_tokens")):
         for one in counted:
             key = (label(one.labels, "api_provider") or "", label(one.labels, "model") or "")
             if one.source_name == used.get(quantity) and key in unique:
-                totals.ollama[unique[key], key[1], metric].add(one.value, one.began_s)
+                memory.add((_OLLAMA, unique[key], key[1], metric), one)
     return [
         Gap(
             subject=f"{gateway} {model}",

@@ -4,7 +4,6 @@ Source: litellm/types/integrations/prometheus.py and litellm/types/proxy/managem
 of 1.109.1; OpenAPI of 1.106.2.
 """
 
-import math
 from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, TypeVar
@@ -14,6 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from collectors.plain_text import plain_text
 
 MAX_LABEL = 253
+MAX_COUNT = 1e15
+"""More than this is no count of tokens, requests or dollars; sums of so many stay finite and exact enough."""
 ABSENT = "None"
 """LiteLLM writes Python's None as text where it knows nothing."""
 UNASSIGNED = "Unassigned"
@@ -27,19 +28,19 @@ def label(labels: Mapping[str, str], name: str) -> str | None:
 
 
 def _number(value: object) -> float | None:
-    """A finite number, whether it is written as a number or as text; None for anything else."""
+    """An amount from 0 to MAX_COUNT, whether it is written as a number or as text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if 0 <= number <= MAX_COUNT else None
 
 
 def _count(value: object) -> int | None:
     number = _number(value)
-    return int(number) if number is not None and number >= 0 and number == int(number) else None
+    return int(number) if number is not None and number == int(number) else None
 
 
 def _mapping(value: object) -> object:
@@ -110,9 +111,13 @@ class PageMetadata(_Wire):
 
     page: Count = None
     total_pages: Count = None
-    has_more: bool = False
+    has_more: Annotated[bool, BeforeValidator(lambda value: value is True)] = False
     api_key_limit: Count = None
     total_api_keys: Count = None
+
+    def says_more(self, number: int) -> bool:
+        """Whether another page follows this one, by either of the two ways to say it."""
+        return self.has_more or (self.total_pages is not None and number < self.total_pages)
 
 
 class ActivityPage(_Wire):

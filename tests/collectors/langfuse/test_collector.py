@@ -403,3 +403,52 @@ def test_midnight_is_that_of_utc() -> None:
     with json_web({**NO_METRICS, V2: EMPTY}) as web:
         _round(collector(web, backfill_days=1), web, datetime(2026, 11, 16, 0, 5, tzinfo=UTC))
     assert _spans(web) == [(at(0, day=15), at(0)), (at(0), at(1))]
+
+
+class TestHostileAnswers:
+    @pytest.mark.parametrize("after", ["Fri, 31 Dec 9999 23:59:59 -1200", "99999999999999", "inf"])
+    def test_a_wish_that_no_clock_can_show_is_an_attempt_and_a_short_pause(self, after: str) -> None:
+        full = Reply({"message": "slow down"}, 429, {"Retry-After": after})
+        with json_web({**NO_METRICS, V2: full}) as web:
+            (attempt,) = _round(collector(web), web)
+        assert isinstance(attempt.error, Unreachable)
+        assert "10:31" in str(attempt.error)  # a minute after NOW
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500])
+    @pytest.mark.parametrize("secret", ["sk-lf-hush", "cGstbGYtMTpzay1sZi1odXNo"])  # and pk-lf-1:sk-lf-hush in base64
+    def test_a_key_that_the_server_repeats_is_in_no_attempt(self, status: int, secret: str) -> None:
+        said = Reply({"message": f"no good: {secret} of pk-lf-1"}, status)
+        with json_web({**NO_METRICS, V2: said, V1: said, DAILY: said}) as web:
+            attempts = _round(collector(web, dimensions=("environment", "tag"), roads=("v2/metrics", "metrics")), web)
+        assert attempts
+        assert secret not in repr(attempts) + " ".join(str(each.error) for each in attempts)
+
+    def test_a_key_in_what_is_read_is_in_no_name(self) -> None:
+        echo = row(9, model="of sk-lf-hush", environment="sk-lf-hush")
+        with json_web({**NO_METRICS, HEALTH: {"version": "4 sk-lf-hush"}, V2: {"data": [echo]}}) as web:
+            attempts = _round(collector(web, dimensions=("environment",), backfill_days=0), web)
+        assert "of ********" in repr(attempts)
+        assert "sk-lf-hush" not in repr(attempts)
+
+    def test_an_error_names_the_whole_endpoint(self) -> None:
+        with json_web({**NO_METRICS, V2: Reply({}, 500)}) as web:
+            (attempt,) = _round(collector(web), web)
+        assert str(attempt.error).startswith(f"127.0.0.1:{web.port}/api/public/v2/metrics is up and cannot answer")
+
+    @pytest.mark.parametrize("amount", ["-3.5", -1, "NaN", "1e300"])
+    def test_what_is_no_cost_is_a_gap(self, amount: object) -> None:
+        with json_web({**NO_METRICS, V2: {"data": [row(9, sum_totalCost=amount, sum_inputTokens=amount)]}}) as web:
+            (batch,) = _batches(_round(collector(web, backfill_days=0), web))
+        ((one,), reasons) = batch.usage, [gap.reason for gap in batch.gaps]
+        assert (one.cost_usd, one.input_tokens, one.output_tokens) == (None, None, 12)
+        assert [reason.partition(":")[0] for reason in reasons] == [
+            "sum_inputTokens of a row is no number",
+            "sum_totalCost of a row is no number",
+        ]
+
+    def test_a_sum_that_the_store_cannot_keep_is_left_out_with_a_gap(self) -> None:
+        rows = [row(9, environment=f"e{number}", sum_inputTokens="9e17") for number in range(20)]  # 1.8e19 > 2**63
+        with json_web({**NO_METRICS, V2: {"data": rows}}) as web:
+            (batch,) = _batches(_round(collector(web, dimensions=("environment",), backfill_days=0), web))
+        assert {one.dimension for one in batch.usage} == {"environment"}
+        assert "a sum was left out: it is larger than anything that is counted" in [gap.reason for gap in batch.gaps]

@@ -117,3 +117,14 @@ def test_a_server_without_it_says_so() -> None:
         _read(ABSENT)
     with pytest.raises(BadPayload):
         _read(Reply({"days": []}))
+
+
+def test_an_amount_below_nothing_is_a_gap() -> None:
+    model = {"model": "m", "countObservations": 2, "inputUsage": -5, "outputUsage": 3, "totalCost": -0.5}
+    found = _read(_page(_day(16, model)))
+    (one,) = found.usage
+    assert (one.requests, one.input_tokens, one.output_tokens, one.cost_usd) == (2, None, 3, None)
+    assert found.gaps == (
+        "totalCost of a model of 2026-11-16 is no number",
+        "inputUsage of a model of 2026-11-16 is no number",
+    )

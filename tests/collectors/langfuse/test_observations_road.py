@@ -168,3 +168,35 @@ def test_reading_a_window_again_gives_the_same(road: RoadName) -> None:
     path = OBSERVATIONS_V2 if road is V2 else OBSERVATIONS_V1
     with json_web({path: _page(_observation(1), _observation(2), totalPages=1)}) as web:
         assert _road(web, road).read(window(), ("environment",)) == _road(web, road).read(window(), ("environment",))
+
+
+def test_amounts_that_are_no_numbers_are_left_out_with_a_gap() -> None:
+    odd = _observation(1, usageDetails={"input": -3, "output": 7}, costDetails={"input": "-0.1"}, totalCost="-3.5")
+    with json_web({OBSERVATIONS_V1: {"data": [odd], "meta": {"page": 1, "totalPages": 1}}}) as web:
+        road = ObservationsRoad(api(web), V1, max_pages=9, source="it")
+        found = road.read(window(), ())
+    (one,) = found.usage
+    assert (one.input_tokens, one.output_tokens, one.cost_usd, dict(one.cost_details)) == (None, 7, None, {})
+    assert found.gaps == tuple(f"{name} of an observation is no number" for name in ("totalCost", *_DETAILS))
+
+
+_DETAILS = ("usageDetails", "costDetails")
+
+
+def test_an_empty_page_before_the_last_is_not_the_end() -> None:
+    def told(query: Query) -> Any:
+        number = int(query["page"])
+        data = [] if number == 1 else [_observation(number)]
+        return {"data": data, "meta": {"page": number, "totalPages": 3}}
+
+    with json_web({OBSERVATIONS_V1: told}) as web:
+        found = ObservationsRoad(api(web), V1, max_pages=9, source="it").read(window(), ())
+    assert [one.requests for one in found.usage] == [2]
+
+
+def test_pages_of_which_none_holds_anything_are_no_answer() -> None:
+    with (
+        json_web({OBSERVATIONS_V1: lambda query: {"data": [], "meta": {"totalPages": 3}}}) as web,
+        pytest.raises(BadPayload, match="3 pages and nothing on any"),
+    ):
+        ObservationsRoad(api(web), V1, max_pages=9, source="it").read(window(), ())

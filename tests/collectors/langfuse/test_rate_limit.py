@@ -29,6 +29,10 @@ NOW = datetime(2026, 11, 16, 10, 30, tzinfo=UTC)
         ({"retry-after": "later"}, UNTOLD.total_seconds()),
         ({"retry-after": "-5"}, UNTOLD.total_seconds()),
         ({"retry-after": "999999999"}, LONGEST.total_seconds()),
+        ({"retry-after": "99999999999999"}, UNTOLD.total_seconds()),
+        # in UTC these lie after the last moment that can be written
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 -1200"}, UNTOLD.total_seconds()),
+        ({"x-ratelimit-reset": "Fri Dec 31 9999 23:59:59 GMT-1200"}, UNTOLD.total_seconds()),
     ],
 )
 def test_when_to_ask_again(headers: dict[str, str], wait_s: float) -> None:

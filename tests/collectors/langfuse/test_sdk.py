@@ -41,7 +41,8 @@ assert dict(attempt.batch.found)["endpoint"] == "v2/metrics"
 collector.close()
 time.sleep(0.3)
 assert "langfuse" in sys.modules
-assert set(threading.enumerate()) == before, threading.enumerate()
+started = [each.name for each in set(threading.enumerate()) - before]
+assert started in ([], ["network"]), started  # the second is this program's own
 from opentelemetry import trace
 assert type(trace.get_tracer_provider()).__name__ == "ProxyTracerProvider", "somebody set up tracing"
 assert set(called) == {("127.0.0.1", %(port)d)}, called

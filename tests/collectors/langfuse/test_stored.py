@@ -161,6 +161,41 @@ def test_a_server_that_can_tell_days_only_again_leaves_nothing_twice(engine: Eng
                 assert _spans(engine) == {(16, 24, 50)}
 
 
+def _hours(until: int, *, day: int = 16) -> list[dict[str, Any]]:
+    return [row(f"2026-11-{day}T{hour:02d}:00:00Z", count_count="100") for hour in range(until)]
+
+
+@pytest.mark.parametrize("starts_anew", [False, True], ids=["in one run", "over a start"])
+def test_hours_then_a_day_then_hours_of_one_day_are_told_once(engine: Engine, starts_anew: bool) -> None:
+    """A hundred requests an hour; from 18 to 19 o'clock the server tells days only."""
+    hours, days = {V2: {"data": _hours(17)}, HEALTH: VERSION}, {V2: ABSENT, DAILY: _pages(_day(16, 1_800))}
+
+    def round_at(hour: int, until: int, *, day: int = 16) -> None:
+        web.paths[V2] = {"data": _hours(min(until, 24)) + (_hours(until - 24, day=17) if until > 24 else [])}
+        run_once(engine, collector, MIDNIGHT + hour * HOUR + HOUR / 6)
+
+    with json_web(hours | {V1: ABSENT}) as web:
+        collector = _collector(web.url, dimensions=())
+        run_once(engine, collector, MIDNIGHT + 17 * HOUR + HOUR / 6)
+        web.paths |= days
+        run_once(engine, collector, MIDNIGHT + 18 * HOUR + HOUR / 6)
+        assert _spans(engine) == {(16, 24, 1_800)}
+        if starts_anew:
+            collector = _collector(web.url, dimensions=())
+        web.paths[HEALTH] = {"version": "4.17.0"}
+        round_at(19, 19)
+        told = sum(one.requests or 0 for one in _stored(engine))
+        if starts_anew:  # what was told of the day is shared out by time, until the day is read again
+            assert told == pytest.approx(1_900, rel=0.02)
+        else:
+            assert _spans(engine) == {(16, 1, 100)}
+            assert told == 1_900
+        round_at(25, 25)
+        assert {(one.end - one.start) for one in _stored(engine)} == {HOUR}
+        assert sum(one.requests or 0 for one in _stored(engine)) == 2_500
+        collector.close()
+
+
 def _spans(engine: Engine) -> set[tuple[int, int, int | None]]:
     """Day of the month, length in hours, and requests of every total."""
     return {(one.start.day, (one.end - one.start) // HOUR, one.requests) for one in _stored(engine)}

@@ -38,7 +38,7 @@ OBSERVATION = {"id": "o1", "startTime": "2026-11-16T10:15:00.000Z"}
         (" 12 ", Decimal(12)),
         (12, Decimal(12)),
         (0.1, Decimal("0.1")),  # what JSON said, not its nearest binary fraction
-        (-0.5, Decimal("-0.5")),  # a discount
+        (-0.5, None),  # nobody uses less than nothing
         (None, None),
         (True, None),
         ("", None),
@@ -161,6 +161,6 @@ def test_no_answer_brings_it_down(told: object) -> None:
             read(kind, told)
 
 
-@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**17), max_value=10**17))
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=0, max_value=10**17))
 def test_a_number_survives_being_written_as_a_string(value: Decimal) -> None:
     assert number(str(value)) == value

@@ -1,6 +1,6 @@
 """Lines of LiteLLM's `/metrics`, written the way its client writes them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from collectors.litellm.scrape import read_metrics
 from collectors.litellm.series_memory import SeriesMemory
@@ -68,11 +68,12 @@ def understood(
     dimensions: tuple[str, ...] = ("team", "key"),
     keep_personal: bool = False,
     memory: SeriesMemory | None = None,
+    minute: int = 0,
 ) -> Batch:
     """What the collector makes of a page."""
     return read_metrics(
         text,
-        observed_at=NOW,
+        observed_at=NOW + timedelta(minutes=minute),
         source="it",
         target="gateway:4000/metrics",
         gateway=GATEWAY,
@@ -83,5 +84,5 @@ def understood(
 
 
 def values(batch: Batch, dimension: str = "") -> dict[tuple[str, str, str], float]:
-    """Model, owner and quantity to value, of one dimension."""
+    """Model, owner and quantity to the newest value, of one dimension."""
     return {(one.model, one.owner, one.quantity): one.value for one in batch.spend if one.dimension == dimension}

@@ -154,3 +154,47 @@ def test_nothing_of_it_names_a_path_that_is_not_configured() -> None:
         attempts = _scrape(collector)
     assert [attempt.error for attempt in attempts] == [None, None]
     assert {one.gateway for one in attempts[0].batch.spend} == {f"127.0.0.1:{web.port}/proxy"}  # type: ignore[union-attr]
+
+
+KEY = "my-very-secret-token"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 503])
+def test_a_key_that_the_gateway_repeats_is_in_no_attempt(status: int) -> None:
+    """LiteLLM quotes a key that it does not know."""
+    said = Reply({"error": {"message": f"LiteLLM Virtual Key expected. Received={KEY}, expected 'sk-'."}}, status)
+    with json_web({"/metrics/": said, "/user/daily/activity": said}) as web:
+        attempts = _scrape(_collector(web, bearer_token=KEY))
+    assert [attempt.batch for attempt in attempts] == [None, None]
+    assert KEY not in repr(attempts) + " ".join(str(attempt.error) for attempt in attempts)
+
+
+def test_a_key_in_what_is_read_is_in_no_name_and_numbers_stay() -> None:
+    password = "12345678"
+    day = {
+        "date": "2026-11-16",
+        "breakdown": {
+            "models": {f"m-{password}": {"metrics": {"spend": 1.5, "prompt_tokens": 512345678}}},
+        },
+    }
+    page = process() + used(512345678, model=f"m-{password}", team=f"of {password}")
+    with json_web({"/metrics/": page, "/user/daily/activity": {"results": [day], "metadata": {}}}) as web:
+        attempts = _scrape(_collector(web, username="it", password=password, dimensions=("team",)))
+    scraped, daily = (attempt.batch for attempt in attempts)
+    assert scraped is not None
+    assert daily is not None
+    assert {one.owner for one in scraped.spend} == {"", "of ********"}
+    assert {one.value for one in scraped.spend if one.quantity == "requests"} == {512345678}
+    assert [(one.model, one.input_tokens) for one in daily.usage] == [("m-********", 512345678)]
+    assert password not in repr([(one.model, one.owner) for one in (*scraped.spend, *daily.usage)])
+
+
+def test_what_a_refusal_says_of_persons_is_not_kept() -> None:
+    said = Reply({"detail": "user alice@example.com not found from 10.1.2.3"}, 503)
+    with json_web({"/metrics/": said}) as web:
+        collector = _collector(web, read_daily_activity=False)
+        (attempt,) = _scrape(collector)
+        (kept,) = _scrape(_collector(web, read_daily_activity=False, keep_personal=True))
+    assert str(attempt.error).startswith(f"127.0.0.1:{web.port}/metrics is up")
+    assert str(attempt.error).endswith("user (an e-mail address) not found from (an IP address)")
+    assert "alice@example.com" in str(kept.error)

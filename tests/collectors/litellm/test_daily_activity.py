@@ -229,7 +229,7 @@ class TestMorePagesThanAllowed:
         ),
         (Reply({"error": {"message": "No connected db.", "code": "400"}}, 400), Unsupported, "DATABASE_URL"),
         (Reply({"detail": "Not Found"}, 404), Unsupported, "older"),
-        (Reply({"error": {"message": "Invalid key"}}, 401), Unauthorized, "Invalid key"),
+        (Reply({"error": {"message": "Invalid key"}}, 401), Unauthorized, "bearer_token_file"),
         (Reply("<html><title>Sign in</title></html>"), BadPayload, "Sign in"),
         (Reply({"rows": []}), BadPayload, "results"),
         (Reply({"results": {}}), BadPayload, "results"),
@@ -263,3 +263,73 @@ def test_reading_a_span_again_changes_nothing() -> None:
         config = LiteLlmConfig(name="it", url=web.url, dimensions=())
         activity = DailyActivity(config, BoundedHttp(config, max_body_bytes=10**6))
         assert activity.read(FIRST, LAST) == activity.read(FIRST, LAST)
+
+
+class TestPersons:
+    """What is wrong is said without the name of whom it is about, and server's words without addresses in them."""
+
+    def _gaps(self, of_user: Told, entities: dict[str, Any], **keys: Any) -> str:
+        day = _day("2026-11-16", {"m": _model(_metrics(), {"0123456789abcdef": ("app", {"spend": "much"})})})
+        day["breakdown"]["entities"] = entities
+        whole = _page(day)
+        with json_web({USER: lambda query: of_user if "user_id" in query else whole}) as web:
+            _, _, gaps = _read(web, dimensions=("user",), **keys)
+            said = " | ".join(gap.reason for gap in gaps)
+        return said.replace(f"127.0.0.1:{web.port}", "gateway")
+
+    def test_a_part_that_cannot_be_read_names_nobody(self) -> None:
+        odd = {"alice@example.com": {"metrics": {"spend": "much"}}, "bob@example.com": [1]}
+        said = self._gaps(_page(), odd)
+        assert "spend of a part of a day (an owner) is no number" in said
+        assert "a part of a day (an owner) was left out" in said
+        assert "spend of a part of a day (a key) is no number" in said
+        assert not [word for word in ("alice", "bob", "example", "0123456789") if word in said]
+
+    def test_what_the_server_says_loses_the_addresses_in_it_and_ours_stays(self) -> None:
+        refusal = Reply({"detail": "user alice@example.com not found from 10.1.2.3"}, 400)
+        users = {"alice@example.com": {"metrics": {"spend": 1}}}
+        said = self._gaps(refusal, users)
+        assert said.startswith("spend of a part of a day (a key) is no number | use by user is not known: gateway/user")
+        assert "user (an e-mail address) not found from (an IP address)" in said
+        assert "alice@example.com not found from 10.1.2.3" in self._gaps(refusal, users, keep_personal=True)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"total_pages": 3}, {"total_pages": 3, "has_more": None}, {"total_pages": 3, "has_more": False}],
+    ids=["total_pages alone", "has_more null", "has_more false"],
+)
+def test_pages_are_read_to_the_last_by_their_number_too(metadata: dict[str, Any]) -> None:
+    def page(query: Query) -> Told:
+        number = int(query["page"])
+        days = [_day("2026-11-16", {f"m{number}": _model(_metrics())})]
+        return {"results": days, "metadata": {"page": number, **metadata}}
+
+    usage, _, gaps = _read_of({USER: page}, dimensions=())
+    assert [one.model for one in usage] == ["m1", "m2", "m3"]
+    assert gaps == ()
+
+
+@pytest.mark.parametrize("value", [1e300, 10**300, "1e300", 1.5, -3, -0.5, "NaN", "inf", True])
+def test_what_is_no_count_is_left_out_with_a_gap(value: object) -> None:
+    page = _page(_day("2026-11-16", {"m": _model(_metrics(2, prompt_tokens=value))}))
+    (one,), _, gaps = _read_of({USER: page}, dimensions=())
+    assert (one.input_tokens, one.output_tokens) == (None, 5)
+    assert [gap.reason for gap in gaps] == ["prompt_tokens of a part of a day (a model) is no number"]
+
+
+@pytest.mark.parametrize("value", [1.2e308, -3.5, "-1", "Infinity"])
+def test_what_is_no_sum_of_dollars_is_left_out_with_a_gap(value: object) -> None:
+    page = _page(_day("2026-11-16", {"m": _model(_metrics(2, spend=value))}))
+    (one,), _, gaps = _read_of({USER: page}, dimensions=())
+    assert (one.cost_usd, one.requests) == (None, 2)
+    assert [gap.reason for gap in gaps] == ["spend of a part of a day (a model) is no number"]
+
+
+def test_a_sum_that_the_store_cannot_keep_is_left_out_with_a_gap() -> None:
+    key = {"metrics": {"prompt_tokens": 10**15}, "metadata": {"key_alias": "app"}}
+    model = {"metrics": _metrics(7), "api_key_breakdown": {str(number): key for number in range(9_300)}}
+    page = _page(_day("2026-11-16", {"m": model}))  # 9.3e18 are more than 2**63
+    usage, _, gaps = _read_of({USER: page}, dimensions=("key",))
+    assert [(one.dimension, one.requests) for one in usage] == [("", 7)]
+    assert [gap.reason for gap in gaps] == ["a sum was left out: it is larger than anything that is counted"]

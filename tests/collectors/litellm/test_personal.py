@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from collectors.litellm.personal import ADDRESS_WORD, AGENT_WORD, EMAIL_WORD, without_person
+from collectors.litellm.personal import ADDRESS_WORD, AGENT_WORD, EMAIL_WORD, without_person, without_persons
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,14 @@ from collectors.litellm.personal import ADDRESS_WORD, AGENT_WORD, EMAIL_WORD, wi
         ("anna@example.com", EMAIL_WORD),
         ("key of anna.b+c@mail.example.com (app)", EMAIL_WORD),
         ("Anna <anna@example.com>", EMAIL_WORD),
-        ("team@home", "team@home"),  # no domain: a name that somebody chose
+        ("alice@corp", EMAIL_WORD),
+        ("alice@localhost", EMAIL_WORD),
+        ("alice%40example.com", EMAIL_WORD),
+        ("alice%2540example.com", EMAIL_WORD),
+        ("alice\uff20example.com", EMAIL_WORD),  # a wide commercial at
+        ("tool@v2", "tool@v2"),
+        ("@search", "@search"),
+        ("100%", "100%"),
         ("10.0.0.7", ADDRESS_WORD),
         ("from 10.0.0.7:5432", ADDRESS_WORD),
         ("v1.2.3.4.5", "v1.2.3.4.5"),  # a version
@@ -23,6 +30,11 @@ from collectors.litellm.personal import ADDRESS_WORD, AGENT_WORD, EMAIL_WORD, wi
         ("2001:db8::1", ADDRESS_WORD),
         ("[2001:db8::1]", ADDRESS_WORD),
         ("fe80::1%eth0", ADDRESS_WORD),
+        ("[2001:db8::1]:80", ADDRESS_WORD),
+        ("key for 2001:db8::1", ADDRESS_WORD),
+        ("key for ::ffff:10.1.2.3.", ADDRESS_WORD),
+        ("std::vector", "std::vector"),
+        ("at 12:30:45", "at 12:30:45"),
         ("User-Agent: curl/8", AGENT_WORD),
         ("user agent:python", AGENT_WORD),
         ("llama3.1:8b", "llama3.1:8b"),
@@ -41,3 +53,12 @@ def test_no_address_gets_through_whatever_stands_around_it(email: str, before: s
 @given(st.ip_addresses())
 def test_no_ip_address_gets_through(address: object) -> None:
     assert without_person(str(address)) == ADDRESS_WORD
+
+
+def test_a_sentence_keeps_all_but_the_person() -> None:
+    told = "user alice@example.com not found from 10.1.2.3, 2001:db8::1. Nor is bob%40corp."
+    assert without_persons(told) == (
+        f"user {EMAIL_WORD} not found from {ADDRESS_WORD}, {ADDRESS_WORD}. Nor is {EMAIL_WORD}."
+    )
+    assert without_persons("page 4 when asked for 1 (100% of 12:30)") == "page 4 when asked for 1 (100% of 12:30)"
+    assert without_persons("10.0.0.5:4000 says 10.0.0.7", but="10.0.0.5:4000") == f"10.0.0.5:4000 says {ADDRESS_WORD}"

@@ -1,17 +1,18 @@
 """One scrape of `/metrics`: every trap of LiteLLM's labels and counters."""
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.errors import BadPayload
-from collectors.litellm import scrape
+from collectors.litellm import scrape, series_memory
 from collectors.litellm.metrics import ROWS
-from collectors.litellm.scrape import NOBODY_ASKED
+from collectors.litellm.scrape import CUT, NOBODY_ASKED, REMOVED
 from collectors.litellm.series_memory import SeriesMemory
+from planner.readings import Batch
 from tests.collectors.litellm.lines import BEGAN_S, GATEWAY, NOW, counter, labels, process, understood, used, values
 
 
@@ -167,38 +168,113 @@ def test_a_flood_of_series_is_cut_and_said(monkeypatch: pytest.MonkeyPatch) -> N
     assert any("9 series" in gap.reason for gap in batch.gaps)
 
 
+def requests(batch: Batch) -> float:
+    """The newest total of requests to org/Model."""
+    return values(batch)["org/Model", "", "requests"]
+
+
 class TestSeriesThatTheGatewayRemoves:
     """LiteLLM can drop series that nobody used for a while: the sum must not fall, or it would be counted again."""
 
-    def test_what_they_had_counted_stays(self) -> None:
+    @pytest.mark.parametrize("head", [process(), ""], ids=["one worker", "several workers"])
+    def test_what_they_had_counted_stays(self, head: str) -> None:
         memory = SeriesMemory()
         one, other = used(3, user_agent="a"), used(4, user_agent="b", began_s=BEGAN_S - 50)
-        understood(process() + one + other, memory=memory)
-        batch = understood(process() + one, memory=memory)
-        assert values(batch)["org/Model", "", "requests"] == 7
-        assert {spent.started_at for spent in batch.spend} == {datetime.fromtimestamp(BEGAN_S - 50, UTC)}
-        assert any("removed" in gap.reason for gap in batch.gaps)
+        understood(head + one + other, memory=memory)
+        batch = understood(head + one, memory=memory, minute=1)
+        assert requests(batch) == 7
+        assert {spent.started_at for spent in batch.spend} == {
+            datetime.fromtimestamp(BEGAN_S if head else BEGAN_S - 50, UTC)
+        }
+        assert REMOVED in [gap.reason for gap in batch.gaps]
 
     def test_one_that_comes_back_counts_on(self) -> None:
         memory = SeriesMemory()
-        for text in (used(3, user_agent="a") + used(4, user_agent="b"), used(3, user_agent="a")):
-            understood(process() + text, memory=memory)
-        batch = understood(
-            process() + used(5, user_agent="a") + used(2, user_agent="b", began_s=BEGAN_S + 9), memory=memory
-        )
-        assert values(batch)["org/Model", "", "requests"] == 5 + 4 + 2
+        for minute, text in enumerate((used(3, user_agent="a") + used(4, user_agent="b"), used(3, user_agent="a"))):
+            understood(process() + text, memory=memory, minute=minute)
+        text = used(5, user_agent="a") + used(2, user_agent="b", began_s=BEGAN_S + 9)
+        assert requests(understood(process() + text, memory=memory, minute=2)) == 5 + 4 + 2
 
     def test_a_restarted_gateway_starts_from_nothing(self) -> None:
         memory = SeriesMemory()
         understood(process() + used(3, user_agent="a") + used(4, user_agent="b"), memory=memory)
-        batch = understood(process(BEGAN_S + 500) + used(1, user_agent="a", began_s=BEGAN_S + 501), memory=memory)
-        assert values(batch)["org/Model", "", "requests"] == 1
-        assert {spent.started_at for spent in batch.spend} == {datetime.fromtimestamp(BEGAN_S + 501, UTC)}
+        text = process(BEGAN_S + 500) + used(1, user_agent="a", began_s=BEGAN_S + 501)
+        batch = understood(text, memory=memory, minute=1)
+        assert requests(batch) == 1
+        assert {spent.started_at for spent in batch.spend} == {datetime.fromtimestamp(BEGAN_S + 500, UTC)}
 
-    def test_without_a_start_of_the_process_nothing_is_kept(self) -> None:
+    def test_several_workers_that_start_anew_are_told_by_most_series_falling(self) -> None:
         memory = SeriesMemory()
-        understood(used(3, user_agent="a") + used(4, user_agent="b"), memory=memory)
-        assert values(understood(used(3, user_agent="a"), memory=memory))["org/Model", "", "requests"] == 3
+        counts = [("a", 30), ("b", 40), ("c", 50)]
+        before = "".join(used(count, (count, count), count, user_agent=agent) for agent, count in counts)
+        understood(before, memory=memory)
+        text = used(2, (2, 2), 0.2, user_agent="a") + used(1, (1, 1), 0.1, user_agent="b")
+        assert requests(understood(text, memory=memory, minute=1)) == 3
+
+    @pytest.mark.parametrize("head", [process(), ""], ids=["one worker", "several workers"])
+    @pytest.mark.parametrize("value", ["NaN", "-1", "1e300"])
+    def test_one_value_that_is_no_count_neither_falls_nor_counts_again(self, head: str, value: str) -> None:
+        memory = SeriesMemory()
+        understood(head + used(1000, user_agent="a") + used(500_000, user_agent="b"), memory=memory)
+        broken = counter("proxy_total_requests_metric", 1, user_agent="a").replace(" 1\n", f" {value}\n", 1)
+        assert value in broken
+        batch = understood(head + broken + used(500_010, user_agent="b"), memory=memory, minute=1)
+        assert requests(batch) == 501_010
+        text = head + used(1010, user_agent="a") + used(500_020, user_agent="b")
+        assert requests(understood(text, memory=memory, minute=2)) == 501_030
+
+    def test_nothing_is_taken_from_a_cut_page_and_nothing_is_lost(self) -> None:
+        memory = SeriesMemory()
+        understood(used(1000, user_agent="a") + used(500_000, user_agent="b") + process(), memory=memory)
+        page = used(1010, user_agent="a") + used(500_010, user_agent="b") + process()
+        cut = understood(page[: page.index("500010") + 3], memory=memory, minute=1)
+        assert (cut.spend, cut.counters, [gap.reason for gap in cut.gaps]) == ((), (), [CUT])
+        assert requests(understood(page, memory=memory, minute=2)) == 501_020
+
+    def test_a_page_with_an_unreadable_line_makes_nothing_new_of_what_is_old(self) -> None:
+        memory = SeriesMemory()
+        old = used(500_000, user_agent="b")
+        understood(process() + used(1000, user_agent="a") + old.replace("{", "{{"), memory=memory)
+        assert requests(understood(process() + used(1000, user_agent="a") + old, memory=memory, minute=1)) == 1000
+
+    def test_what_is_new_while_gpufleet_runs_counts_from_the_page_before(self) -> None:
+        memory = SeriesMemory()
+        understood(process() + used(3), memory=memory)
+        batch = understood(process() + used(3) + used(2, model="org/New", began_s=None), memory=memory, minute=1)
+        assert [
+            (one.observed_at, one.value)
+            for one in batch.spend
+            if (one.model, one.dimension, one.quantity) == ("org/New", "", "input_tokens")
+        ] == [(NOW, 0), (NOW + timedelta(minutes=1), 30)]
+
+    def test_a_second_model_behind_a_public_name_moves_no_old_failures(self) -> None:
+        memory, failed = SeriesMemory(), counter("proxy_failed_requests_metric", 9)
+        understood(process() + used(3) + failed, memory=memory)
+        text = used(3) + used(1, model="org/Other") + failed.replace(" 9\n", " 11\n")
+        told = values(understood(process() + text, memory=memory, minute=1))
+        assert told["org/Model", "", "failed_requests"] == 9
+        assert told["public", "", "failed_requests"] == 2
+
+    def test_what_is_remembered_has_a_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(series_memory, "MAX_ABSENT", 10)
+        monkeypatch.setattr(series_memory, "MAX_SUMS", 8)
+        memory = SeriesMemory()
+        for minute in range(9):
+            text = "".join(counter("requests_metric", 1, model="m", user_agent=f"{minute}-{n}") for n in range(20))
+            batch = understood(process() + text, memory=memory, minute=minute, dimensions=())
+            assert memory.remembered <= 20 + 10
+        assert values(batch)["m", "", "requests"] == 9 * 20
+        text = "".join(counter("requests_metric", 1, model=f"m{n}") for n in range(20))
+        batch = understood(process() + text, memory=memory, minute=9, dimensions=())
+        assert len({one.model for one in batch.spend}) == 8
+        assert any("names of models and owners" in gap.reason for gap in batch.gaps)
+
+
+def test_sums_of_absurd_values_are_not_infinite() -> None:
+    text = used(3, dollars=1e308, user_agent="a") + used(3, dollars=1.2e308, user_agent="b") + used(1, user_agent="c")
+    batch = understood(text)
+    assert values(batch)["org/Model", "", "cost_usd"] == 0.5
+    assert any("is no count" in gap.reason for gap in batch.gaps)
 
 
 OLLAMA = {"api_provider": "ollama_chat", "requested_model": "house"}
