@@ -12,17 +12,21 @@ CollectorError of collectors.errors
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import urllib3
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from collectors.echoed_secrets import SHORTEST_IN_REASON, without_secrets
 from collectors.errors import BadPayload, CollectorError, Unauthorized, Unreachable, Unsupported
 from collectors.plain_text import plain_text
 
 MAX_RETRY_AFTER_S = 300.0
 """A server that asks for more patience than this is asked again all the same."""
+
+_QUOTABLE_BYTES = 16 * 1024
+"""Of an answer that is quoted so much is looked through: no token is cut in two before it is masked."""
 
 _STATEMENT = re.compile(r'User "(?P<user>[^"]{1,253})" cannot')
 
@@ -99,11 +103,18 @@ class _Status(BaseModel):
 
 
 def error_of_answer(
-    status: int, body: bytes, headers: Mapping[str, str], *, source: str, target: str, right: Right
+    status: int,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    source: str,
+    target: str,
+    right: Right,
+    secrets: Sequence[str] = (),
 ) -> CollectorError:
-    """Our error for an answer that is not 200; `right` is what the request needed."""
-    told = _status_of(body)
-    quoted = plain_text(told.message, 300)
+    """Our error for an answer that is not 200; `right` is what the request needed, `secrets` what is never quoted."""
+    message = without_secrets(_status_of(body).message, secrets, shortest=SHORTEST_IN_REASON)
+    quoted = plain_text(message, 300)
     why = f" It says: {quoted}" if quoted else ""
     what = right.sentence
     if status == 401:
@@ -113,7 +124,7 @@ def error_of_answer(
             source=source,
         )
     if status == 403:
-        user = _STATEMENT.search(told.message)
+        user = _STATEMENT.search(message)
         who = f"{plain_text(user['user'], 253)} may not" if user else "these credentials may not"
         return MissingRight(f"{target}: {who} {what} (403); {right.fix}", source=source, right=right)
     if status == 404:
@@ -135,7 +146,9 @@ def error_of_answer(
     return BadPayload(f"{target} answered with status {status} to {what}.{why}", source=source)
 
 
-def error_of_event(body: Mapping[str, object], *, source: str, target: str, right: Right) -> CollectorError:
+def error_of_event(
+    body: Mapping[str, object], *, source: str, target: str, right: Right, secrets: Sequence[str] = ()
+) -> CollectorError:
     """Our error for an event of type ERROR in a watch, whose object is a Status with the code."""
     code = body.get("code")
     return error_of_answer(
@@ -145,6 +158,7 @@ def error_of_event(body: Mapping[str, object], *, source: str, target: str, righ
         source=source,
         target=target,
         right=right,
+        secrets=secrets,
     )
 
 
@@ -185,10 +199,13 @@ def error_of_failure(failure: Exception, *, source: str, target: str, timeout_s:
     raise failure
 
 
-def web_page_error(body: bytes, content_type: str, *, source: str, target: str) -> CollectorError:
+def web_page_error(
+    body: bytes, content_type: str, *, source: str, target: str, secrets: Sequence[str] = ()
+) -> CollectorError:
     """Our error for an answer that is no JSON object: a login page, a proxy's words, half an answer."""
-    begins = plain_text(body[:400].decode("utf-8", errors="replace"), 80)
-    kind = plain_text(content_type, 60) or "no content type"
+    head = body[:_QUOTABLE_BYTES].decode("utf-8", errors="replace")
+    begins = plain_text(without_secrets(head, secrets, shortest=SHORTEST_IN_REASON), 80)
+    kind = plain_text(without_secrets(content_type, secrets, shortest=SHORTEST_IN_REASON), 60) or "no content type"
     return BadPayload(
         f"{target} answered with something that is no JSON object ({kind}); it begins: {begins!r}. Is this the address "
         "of an API server?",

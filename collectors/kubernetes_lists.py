@@ -1,5 +1,7 @@
 """What is asked of a Kubernetes API and what came of it: queries, and the objects of one kind by their names."""
 
+import logging
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -9,6 +11,8 @@ from collectors.kubernetes_errors import Right
 from collectors.plain_text import plain_text
 
 T = TypeVar("T")
+
+log = logging.getLogger("gpufleet.collectors.kubernetes")
 
 JsonObject = Mapping[str, Any]
 
@@ -67,7 +71,7 @@ class Listed(Generic[T]):
     bad: dict[ObjectName, str] = field(default_factory=dict)
 
     def put(self, item: object, read: Reader[T]) -> None:
-        """Take in an object as it is now, in place of what was known of it."""
+        """Take in an object as it is now, in place of what was known of it; one that breaks `read` is a bad one."""
         name = name_of(item)
         self.forget(name)
         if not isinstance(item, dict) or not name[1]:
@@ -78,6 +82,10 @@ class Listed(Generic[T]):
         except NotUnderstood as error:
             self.bad[name] = str(error)
             return
+        except Exception as mistake:  # noqa: BLE001 - whoever may write one object must not end the reading of all
+            log.error("%s/%s cannot be taken in: %s", *name, described(mistake))
+            self.bad[name] = f"this program fails on it ({type(mistake).__name__}); please report it"
+            return
         if kept is not None:
             self.objects[name] = kept
 
@@ -85,6 +93,13 @@ class Listed(Generic[T]):
         """Drop what is known of an object that is gone."""
         self.objects.pop(name, None)
         self.bad.pop(name, None)
+
+
+def described(mistake: BaseException) -> str:
+    """What kind of mistake it is and where it was made; its message may quote what nobody checked, and is left out."""
+    frames = traceback.extract_tb(mistake.__traceback__)
+    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(mistake).__name__}{where}"
 
 
 def name_of(item: object) -> ObjectName:

@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import math
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import urllib3
@@ -19,9 +20,9 @@ _SILENCE_S = 30.0
 _CHUNK_BYTES = 64 * 1024
 
 
-def watch_seconds() -> float:
-    """How long a watch is asked to last: random, so that those of many readers do not begin at once."""
-    return random.uniform(*_LASTS_S)
+def watch_seconds(longest_s: float = math.inf) -> float:
+    """How long a watch is asked to last: random, so that those of many readers do not begin at once; 1 s or more."""
+    return max(min(random.uniform(*_LASTS_S), longest_s * random.uniform(0.8, 1.0)), 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +44,22 @@ class Watch:
     """An open watch; iterate it in one thread, stop it from any."""
 
     def __init__(
-        self, answer: BaseHTTPResponse, *, right: Right, source: str, target: str, seconds: float, max_line_bytes: int
+        self,
+        answer: BaseHTTPResponse,
+        *,
+        right: Right,
+        source: str,
+        target: str,
+        seconds: float,
+        max_line_bytes: int,
+        secrets: Sequence[str] = (),
     ) -> None:
+        """`secrets` are masked wherever the server is quoted."""
         self._answer = answer
         self._right = right
         self._source = source
         self._target = target
+        self._secrets = secrets
         self._silence_s = seconds + _SILENCE_S
         self._max_line_bytes = max_line_bytes
         self._stopped = threading.Event()
@@ -100,7 +111,9 @@ class Watch:
         if not isinstance(kind, str) or not isinstance(changed, dict):
             raise self._bad_line()
         if kind == "ERROR":
-            raise error_of_event(changed, source=self._source, target=self._target, right=self._right)
+            raise error_of_event(
+                changed, source=self._source, target=self._target, right=self._right, secrets=self._secrets
+            )
         return Event(type=kind, object=changed)
 
     def _bad_line(self) -> CollectorError:

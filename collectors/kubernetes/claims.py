@@ -2,7 +2,8 @@
 
 Sources: Kubernetes, "Dynamic Resource Allocation"; NVIDIA/k8s-dra-driver-gpu, deviceinfo.go and mig.go (names and
 attributes of devices). MIG devices that are made on demand are published without a UUID; their name tells the GPU and
-the profile: `gpu-0-mig-1g5gb-19-0`.
+the profile: `gpu-0-mig-1g5gb-19-0`. A GPU that can be passed through to a virtual machine is published as `gpu-vfio-0`
+too, with a UUID that is made up from its PCI address and a name out of the PCI database.
 """
 
 import re
@@ -18,6 +19,10 @@ from planner.units import GpuUuid, NodeName
 GPU_DRIVER = "gpu.nvidia.com"
 """Devices of other drivers (compute-domain.nvidia.com, networks) are no GPUs."""
 
+PASSED_THROUGH = "vfio"
+"""Type of devices for virtual machines."""
+
+_BUS_NAMES = ("pciBusID", "pcieBusID")
 _PARENT = re.compile(r"(gpu-[0-9]+)-mig-.+")
 _MIG_NAME = re.compile(r"gpu-[0-9]+-mig-([0-9]+c)?([0-9]+g)([0-9]+gb)(-[a-z]+)?(?:-[0-9]+){1,2}")
 _ENDINGS = {None: "", "-gfx": "+gfx", "-meall": "+me.all"}
@@ -64,7 +69,7 @@ class DeviceIndex:
             if uuid is not None:
                 gpus.uuids.add(uuid)
             product = device.attribute("productName")
-            if product is not None:
+            if product is not None and device.attribute("type") != PASSED_THROUGH:
                 gpus.products.add(product)
             version = device.attribute("driverVersion")
             if version is not None:
@@ -90,7 +95,7 @@ class DeviceIndex:
             node = published.node if published is not None else None
             selected = allocation.node
             own_uuid = device.attribute("uuid") or ""
-            bus_id = device.attribute("pciBusID", "pcieBusID") or self._parent_attribute(given.pool, device)
+            bus_id = device.attribute(*_BUS_NAMES) or self._parent_attribute(given.pool, device)
             devices.append(
                 ClaimedDevice(
                     claim_namespace=claim.metadata.namespace,
@@ -113,7 +118,7 @@ class DeviceIndex:
         for told in (device.attribute("parentUUID"), device.attribute("uuid")):
             if told is not None and _GPU_UUID.fullmatch(told):
                 return GpuUuid(told)
-        parent = self._parent(pool, device)
+        parent = self._parent(pool, device) or self._same_card(pool, device)
         told = None if parent is None else parent.attribute("uuid")
         return GpuUuid(told) if told is not None and _GPU_UUID.fullmatch(told) else None
 
@@ -122,9 +127,20 @@ class DeviceIndex:
         published = None if found is None else self._by_place.get((pool, found[1]))
         return None if published is None else published.device
 
+    def _same_card(self, pool: str, device: Device) -> Device | None:
+        """The GPU as which a device that is passed through is published too; they share the PCI address."""
+        address = device.attribute(*_BUS_NAMES)
+        if address is None or device.attribute("type") != PASSED_THROUGH:
+            return None
+        for (of_pool, _), published in self._by_place.items():
+            other = published.device
+            if of_pool == pool and other.attribute("type") == "gpu" and other.attribute(*_BUS_NAMES) == address:
+                return other
+        return None
+
     def _parent_attribute(self, pool: str, device: Device) -> str | None:
         parent = self._parent(pool, device)
-        return None if parent is None else parent.attribute("pciBusID", "pcieBusID")
+        return None if parent is None else parent.attribute(*_BUS_NAMES)
 
 
 def holds_gpus(claim: ClaimObject) -> bool:

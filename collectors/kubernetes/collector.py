@@ -1,5 +1,6 @@
 """One API server: every kind of object has a feed in a thread of its own, and a collection only looks at them."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,17 @@ from collectors.kubernetes.wire import NodeObject, PodObject, ReplicaSetObject, 
 from collectors.kubernetes.wire_claims import GROUP, ClaimObject, SliceObject
 from collectors.kubernetes_access import KubernetesApi
 from collectors.kubernetes_errors import MissingRight
-from collectors.kubernetes_lists import JsonObject, Reader
+from collectors.kubernetes_lists import JsonObject, Reader, described
 from collectors.kubernetes_login import Connection
 from collectors.source import Attempt
 from planner.readings import Batch, Gap
 
+log = logging.getLogger("gpufleet.collectors.kubernetes")
+
+OTHER_NAMESPACES = (
+    " Those of the other namespaces are not taken in either, as those of this one would seem to be gone: give the "
+    "right, or take the namespace out of `namespaces`."
+)
 FIRST_LIST_ANSWERS = 4
 """The first collection waits as long as for so many answers; what takes longer to list is said to be missing."""
 
@@ -93,6 +100,13 @@ class KubernetesCollector:
             batch = self._batch(now, since)
         except CollectorError as failure:
             error = _plain(failure)
+        except Exception as mistake:  # noqa: BLE001 - what one object holds must not leave the round without an attempt
+            log.error("%s cannot be put together: %s", self.source, described(mistake))
+            error = BadPayload(
+                f"{self._api.target} has something that this program fails on ({type(mistake).__name__}); please "
+                "report it.",
+                source=self.source,
+            )
         yield Attempt(
             target=self._api.target,
             started_at=now,
@@ -126,6 +140,7 @@ class KubernetesCollector:
                     _READERS[row.kind],
                     name=f"{config.name}-{row.kind}" + (f"-{namespace}" if namespace else ""),
                     relist_s=config.relist_s,
+                    quiet_s=config.stale_after_s / 2,
                     pause=self._pause,
                 )
                 for namespace in namespaces
@@ -171,21 +186,25 @@ class KubernetesCollector:
     def _objects(self, row: ResourceRow, look: _Look) -> list[Any] | None:
         """The objects of a kind; None when they are not known, or (of several namespaces) not those of each.
 
-        A namespace that may not be read is left out and said; one that cannot be reached makes the whole unknown, as
-        its pods would seem to be gone otherwise.
+        One namespace that may not be read or cannot be reached makes the whole unknown, as its pods would seem to be
+        gone otherwise; each namespace without a right is said.
         """
         found: list[Any] = []
         bad: dict[str, list[str]] = {}
         lost: CollectorError | None = None
+        refused: list[MissingRight] = []
         read = 0
         for view in (feed.view() for feed in self._feeds[row.kind]):
             if isinstance(view.error, ClaimsNotServed):
                 return []  # where nothing can be claimed, nothing is
-            is_fresh = view.objects is not None and view.age_s <= self._config.stale_after_s
+            is_fresh = view.objects is not None and view.silent_s <= self._config.stale_after_s
             if isinstance(view.error, MissingRight):
                 look.errors.append(view.error)
-                words = "are listed again and again" if is_fresh else "cannot be read"
-                look.gaps.append(self._gap(f"{row.kind} {words}: {view.error}. {row.loss if not is_fresh else ''}"))
+                if is_fresh:
+                    words = "are listed again and again" if view.error.right.verb == "watch" else "are soon unknown"
+                    look.gaps.append(self._gap(f"{row.kind} {words}: {view.error}."))
+                else:
+                    refused.append(view.error)
             elif not is_fresh:
                 lost = self._reason(view)
             if is_fresh:
@@ -201,15 +220,16 @@ class KubernetesCollector:
         if lost is not None:
             look.errors.append(lost)
             look.gaps.append(self._gap(f"{row.kind} cannot be read: {lost} {row.loss}"))
-            return None
-        return found if read else None
+        beside = "" if not read else OTHER_NAMESPACES
+        look.gaps += [self._gap(f"{row.kind} cannot be read: {error}. {row.loss}{beside}") for error in refused]
+        return found if lost is None and not refused else None
 
     def _reason(self, view: View[Any]) -> CollectorError:
         if view.error is not None:
             return view.error
         if view.objects is None:
             return Unreachable(f"{self._api.target} has not yet come to the end of the list.", source=self.source)
-        return Unreachable(f"{self._api.target} has not been heard of for {view.age_s:.0f} s.", source=self.source)
+        return Unreachable(f"{self._api.target} has not been heard of for {view.silent_s:.0f} s.", source=self.source)
 
     def _nothing_read(self, errors: list[CollectorError]) -> CollectorError:
         """The error of an attempt that yields neither nodes nor pods: what failed, or all rights that are missing."""

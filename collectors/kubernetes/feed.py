@@ -3,11 +3,15 @@
     list ──▶ watch ──▶ the server ends it: watch again from the last version
       ▲        │
       └────────┴── 410, a line that is no event, or after `relist_s`: list again
-    any other failure: pause (longer each time, at random, as the server asks), then go on
+    any other failure, a watch that ends at once, a list that is soon of no use any more: pause (longer each time, at
+    random, as the server asks), then go on
+
+Nothing that one object or one answer holds ends it: a mistake of this program is a failure like any other.
 
 Source: Kubernetes, "API Concepts", efficient detection of changes.
 """
 
+import logging
 import random
 import threading
 import time
@@ -18,13 +22,19 @@ from typing import Generic, TypeVar
 from collectors.errors import BadPayload, CollectorError
 from collectors.kubernetes_access import KubernetesApi
 from collectors.kubernetes_errors import Expired, MissingRight, Throttled
-from collectors.kubernetes_lists import Listed, ObjectName, Query, Reader, name_of
+from collectors.kubernetes_lists import Listed, ObjectName, Query, Reader, described, name_of
 from collectors.kubernetes_watch import Event, Watch
 
 T = TypeVar("T")
 
+log = logging.getLogger("gpufleet.collectors.kubernetes")
+
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+LIST_LASTS_S = 60.0
+"""A list that must be made anew sooner than this was hardly worth it: the next ones come ever later."""
+QUIET_S = 60.0
+"""How long a watch may be silent unless told otherwise; servers send a bookmark about once a minute."""
 JOIN_S = 2.0
 _CHANGES = ("ADDED", "MODIFIED")
 
@@ -33,13 +43,15 @@ _CHANGES = ("ADDED", "MODIFIED")
 class View(Generic[T]):
     """What a feed knows: `objects` is None when nothing was listed yet, `error` the failure it has not got over.
 
-    `age_s` is how long ago the objects were last known to be true: 0 while a watch is open.
+    `age_s` is how long ago the objects were last known to be true: 0 while a watch is open that speaks often enough.
+    `silent_s` is how long nothing was heard of the server at all.
     """
 
     objects: dict[ObjectName, T] | None
     bad: dict[ObjectName, str]
     error: CollectorError | None
     age_s: float
+    silent_s: float
 
 
 def pause_s(failures: int, rng: random.Random, *, retry_after_s: float | None = None) -> float:
@@ -62,29 +74,39 @@ class Feed(Generic[T]):
         *,
         name: str,
         relist_s: float,
+        quiet_s: float = QUIET_S,
+        short_s: float = FIRST_PAUSE_S,
         rng: random.Random | None = None,
         pause: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
-        """`query` is asked before every list, and may raise CollectorError; `pause` waits until stopped or so long."""
+        """`query` is asked before every list, and may raise CollectorError; `pause` waits until stopped or so long.
+
+        A watch that is silent for longer than `quiet_s` no longer confirms what is known, and is asked to end by then;
+        one that ends within `short_s` has failed, whatever it brought.
+        """
         self._api = api
         self._query = query
         self._read = read
         self._relist_s = relist_s
+        self._quiet_s = quiet_s
+        self._short_s = short_s
         self._rng = rng or random.Random()
         self._pause = pause
         self._lock = threading.Lock()
         self._listed: Listed[T] | None = None
         self._error: CollectorError | None = None
-        self._crash: BaseException | None = None
         self._watch: Watch | None = None
         self._true_at = float("-inf")
+        self._heard_at = float("-inf")
         self._listed_at = float("-inf")
         self._asked: Query | None = None
         self._version: str | None = None
-        self._was_of_use = False
+        self._has_lasted = False
+        self._failures = 0
+        self._short_lists = 0
         self._tried = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"kubernetes-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name=f"kubernetes-{name}", daemon=True)
 
     def start(self) -> None:
         """Begin to list."""
@@ -95,16 +117,17 @@ class Feed(Generic[T]):
         self._tried.wait(seconds)
 
     def view(self) -> View[T]:
-        """What is known now, without waiting for anything; raises what went wrong in the thread by mistake."""
-        if self._crash is not None:
-            raise RuntimeError(f"{self._thread.name} has ended by a mistake of this program") from self._crash
+        """What is known now, without waiting for anything."""
         with self._lock:
             listed = self._listed
+            now = time.monotonic()
+            true_at = self._true_at if self._watch is None else self._confirmed_at(now)
             return View(
                 objects=None if listed is None else dict(listed.objects),
                 bad={} if listed is None else dict(listed.bad),
                 error=self._error,
-                age_s=0.0 if self._watch is not None else time.monotonic() - self._true_at,
+                age_s=now - true_at,
+                silent_s=now - self._heard_at,
             )
 
     def end(self) -> None:
@@ -120,67 +143,88 @@ class Feed(Generic[T]):
         if self._thread.ident is not None:
             self._thread.join(timeout=JOIN_S)
 
-    def _run(self) -> None:
-        try:
-            self._follow()
-        except BaseException as failure:
-            self._crash = failure
-            self._tried.set()
-            raise
+    def _confirmed_at(self, now: float) -> float:
+        """Until when an open watch vouches for what is known."""
+        return min(now, self._heard_at + self._quiet_s)
 
     def _follow(self) -> None:
-        failures = 0
         while not self._stopping.is_set():
-            self._was_of_use = False
-            retry_after_s = None
-            try:
-                if self._version is None or time.monotonic() - self._listed_at > self._relist_s:
-                    self._list()
-                self._watch_to_its_end()
-                failures = 0 if self._was_of_use else failures + 1
-            except CollectorError as error:
-                failures = 1 if self._was_of_use else failures + 1
-                if isinstance(error, Expired | BadPayload | MissingRight):
-                    self._version = None  # a change may have been missed; who may not watch lists again and again
-                if isinstance(error, Expired) and failures == 1:
-                    continue  # everybody meets this now and then
-                retry_after_s = error.retry_after_s if isinstance(error, Throttled) else None
-                self._failed(error)
-            if failures:
-                self._pause(self._stopping, pause_s(failures, self._rng, retry_after_s=retry_after_s))
+            seconds = self._pause_after(self._round())
+            if seconds:
+                self._pause(self._stopping, seconds)
+
+    def _round(self) -> CollectorError | None:
+        """List where that is needed, and watch to the end; what went wrong."""
+        self._has_lasted = False
+        try:
+            if self._version is None or time.monotonic() - self._listed_at > self._relist_s:
+                self._list()
+            self._watch_to_its_end()
+        except CollectorError as error:
+            return error
+        except BaseException as mistake:  # noqa: BLE001 - nobody else would begin this thread again
+            log.error("%s fails: %s", self._thread.name, described(mistake))
+            return BadPayload(
+                f"{self._api.target} sent something that this program fails on ({type(mistake).__name__}); please "
+                "report it. Everything is listed again.",
+                source=self._api.source,
+            )
+        return None
+
+    def _pause_after(self, error: CollectorError | None) -> float:
+        """How long to wait before the next round; notes the failure, if it is to be shown."""
+        if error is None:
+            self._failures = 0 if self._has_lasted else self._failures + 1
+            return pause_s(self._failures, self._rng) if self._failures else 0.0
+        self._failures = 1 if self._has_lasted else self._failures + 1
+        if isinstance(error, Expired | BadPayload | MissingRight):
+            # a change may have been missed; who may not watch lists again and again
+            was_of_use = time.monotonic() - self._listed_at >= LIST_LASTS_S
+            self._version = None
+            self._short_lists = 1 if was_of_use else self._short_lists + 1
+            self._failures = max(self._failures, self._short_lists)
+        if isinstance(error, Expired) and self._failures == 1:
+            return 0.0  # everybody meets this now and then
+        self._failed(error)
+        return pause_s(
+            self._failures, self._rng, retry_after_s=error.retry_after_s if isinstance(error, Throttled) else None
+        )
 
     def _list(self) -> None:
         query = self._query()
         listed = self._api.list_all(query, self._read)
         with self._lock:
             self._asked, self._listed, self._error = query, listed, None
-            self._true_at = self._listed_at = time.monotonic()
+            self._true_at = self._heard_at = self._listed_at = time.monotonic()
         self._version = listed.version
         self._tried.set()
 
     def _watch_to_its_end(self) -> None:
-        """Follow a watch; notes whether it brought anything or lasted, however it ends."""
+        """Follow a watch; notes whether it lasted, however it ends, and until when it vouched for what is known."""
         if self._asked is None or self._version is None:
             raise AssertionError("nothing is watched before it was listed")
-        watch = self._api.watch(self._asked, self._version)
+        watch = self._api.watch(self._asked, self._version, longest_s=self._quiet_s)
         began = time.monotonic()
         with self._lock:
-            self._watch, self._error = watch, None
+            self._watch, self._error, self._heard_at = watch, None, began
         if self._stopping.is_set():
             watch.stop()
         try:
             for event in watch:
-                self._was_of_use = True
                 self._take(event)
                 self._version = event.version or self._version
+            with self._lock:
+                self._heard_at = time.monotonic()  # it has ended as a watch should
         finally:
+            now = time.monotonic()
             with self._lock:
                 self._watch = None
-                self._true_at = time.monotonic()
-            self._was_of_use |= time.monotonic() - began >= FIRST_PAUSE_S
+                self._true_at = self._confirmed_at(now)
+            self._has_lasted = now - began >= self._short_s
 
     def _take(self, event: Event) -> None:
         with self._lock:
+            self._heard_at = time.monotonic()
             if self._listed is None:
                 return
             if event.type in _CHANGES:

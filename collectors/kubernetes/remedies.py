@@ -31,7 +31,9 @@ def remedy(gap: Gap) -> Remedy:
         fix = "GPU Operator: `--set gfd.enabled=true`; the device plugin's own chart: the same value."
         return Remedy(fix=fix, lack=Lack.NODE_LABELS)
     unread = (
-        lack for what, lack in _LACKS.items() if gap.reason.startswith((f"{what} cannot be", f"{what} are listed"))
+        lack
+        for what, lack in _LACKS.items()
+        if gap.reason.startswith((f"{what} cannot be", f"{what} are listed", f"{what} are soon"))
     )
     return Remedy(fix=fix_of(gap.reason), lack=next(unread, Lack.OBJECTS))
 

@@ -36,7 +36,10 @@ def _mapping(value: object) -> object:
 
 
 def _aware(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:  # of year 1 or 9999, with an offset that leads out of it
+        raise ValueError("the time is out of range") from None
 
 
 Name = Annotated[str, BeforeValidator(_name)]

@@ -1,27 +1,27 @@
 """Ollama servers: what each has loaded, how much of it lies on devices, and what it could load."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from collectors.backoff import Backoff
 from collectors.bounded_http import Answer, BoundedHttp
 from collectors.config import target_name
-from collectors.errors import BadPayload, CollectorError, Unsupported
+from collectors.errors import BadPayload, CollectorError, Unreachable, Unsupported
 from collectors.ollama.config import OllamaConfig, endpoint_of
+from collectors.ollama.described_models import LATE_REASON, DescribedModels
 from collectors.ollama.metrics import ROWS, UNCOUNTED, MetricRow
 from collectors.ollama.wire import (
     Entry,
     ListedModel,
     Malformed,
-    NamedModel,
     RunningModel,
     expiry,
     read_entry,
-    trained_context_tokens,
 )
 from collectors.plain_text import plain_text
 from collectors.source import Attempt
@@ -29,8 +29,8 @@ from planner.readings import Batch, Gap
 from planner.serving_readings import GaugeReading, ServedModel, ServingEngine, ServingFact, ServingSubject
 from planner.units import GpuUuid, NodeName
 
-SHOWN_PER_ROUND = 4
-"""New models described per round: an answer to /api/show is large, and a server may have hundreds."""
+log = logging.getLogger("gpufleet.collectors.ollama")
+
 MAX_MODELS = 2_000
 """Entries of one list that are looked at; hostile input must not grow without end."""
 
@@ -45,11 +45,12 @@ OLD_CONTEXT_REASON = (
 
 @dataclass(slots=True)
 class _Server:
-    """One address and what was learnt of it; digests never change their meaning."""
+    """One address and what was learnt of it; `seconds` is how long it took the last time."""
 
     url: str
     http: BoundedHttp
-    context_of_digest: dict[str, int | None] = field(default_factory=dict)
+    described: DescribedModels
+    seconds: float = 0.0
 
 
 class OllamaCollector:
@@ -63,15 +64,19 @@ class OllamaCollector:
         self.interval_s = config.interval_s
         self._config = config
         self._servers = {
-            target_name(url): _Server(url=url, http=BoundedHttp(config, max_body_bytes=config.max_body_bytes))
+            target_name(url): _Server(url=url, http=http, described=DescribedModels(url, http, config.interval_s))
             for url in config.urls
+            for http in [BoundedHttp(config, max_body_bytes=config.max_body_bytes)]
         }
         self._backoff = Backoff(interval_s=config.interval_s)
 
     def collect(self, now: datetime, watermarks: Mapping[str, datetime]) -> Iterator[Attempt]:
-        """Ask every server that is due once; attempts come in the order in which the servers are done."""
+        """Ask every server that is due once, side by side; attempts come in the order in which the servers are done.
+
+        Where there are more servers than `max_concurrent`, those that were quick the last time come first.
+        """
         began = time.monotonic()
-        due = self._backoff.due(list(self._servers), now)
+        due = sorted(self._backoff.due(list(self._servers), now), key=lambda target: self._servers[target].seconds)
         workers = min(self._config.max_concurrent, len(self._servers))
         with ThreadPoolExecutor(max_workers=workers, thread_name_prefix=f"ollama-{self.source}") as threads:
             asked = [threads.submit(self._attempt, self._servers[target], now, began) for target in due]
@@ -90,6 +95,7 @@ class OllamaCollector:
 
     def _attempt(self, server: _Server, now: datetime, began: float) -> Attempt:
         started = time.monotonic()
+        until = started + self._config.timeout_s
         started_at = now + timedelta(seconds=started - began)
         batch: Batch | None = None
         error: CollectorError | None = None
@@ -98,21 +104,31 @@ class OllamaCollector:
             running = server.http.get(f"{server.url}/api/ps")
             if running.served_at is not None:
                 skew_s = (running.served_at - now).total_seconds() - (time.monotonic() - began)
-            batch = self._batch(server, running, started_at)
+            batch = self._batch(server, running, started_at, until)
         except CollectorError as failure:
             error = failure
+        except Exception as mistake:  # noqa: BLE001 - one server must not take the others of the table with it
+            kind = type(mistake).__name__
+            log.error("%s: a round with %s fails: %s", self.source, target_name(server.url), kind)
+            error = BadPayload(
+                f"{target_name(server.url)} has an address or answers on which this program fails ({kind}); please "
+                "report it.",
+                source=self.source,
+            )
         finally:
             server.http.close()  # nothing is held between rounds
+            server.seconds = time.monotonic() - started
         return Attempt(
             target=target_name(server.url),
             started_at=started_at,
-            seconds=time.monotonic() - started,
+            seconds=server.seconds,
             batch=batch,
             error=error,
             clock_skew_s=skew_s,
         )
 
-    def _batch(self, server: _Server, answer: Answer, at: datetime) -> Batch:
+    def _batch(self, server: _Server, answer: Answer, at: datetime, until: float) -> Batch:
+        """What a server says; after `until` it is asked nothing more, and what is missing then is said."""
         endpoint = endpoint_of(server.url)
         gaps: list[Gap] = []
         if answer.status == 404:
@@ -122,16 +138,17 @@ class OllamaCollector:
                 source=self.source,
             )
         running = list(self._entries(answer, RunningModel, endpoint, gaps))
-        version = self._version(server, gaps, endpoint)
-        listed = self._listed(server, endpoint, gaps)
+        listed = self._listed(server, endpoint, gaps, until)
+        version = self._version(server, gaps, endpoint, until)
         local = [model for model in listed or () if not model.runs_elsewhere]
         elsewhere = sorted(model.name for model in listed or () if model.runs_elsewhere)
-        self._describe(server, running, local)
+        server.described.ask((*running, *local), at, until)
+        gaps += server.described.gaps
         kept = sorted(model.name for model in running if expiry(model.expires_at)[1])
         gaps += [
-            Gap(subject=str(subject), metric=row.metric, reason=f"{row.source_name} in /api/ps is no number of bytes")
-            for subject, row, value in _values(endpoint, running)
-            if value is None
+            Gap(subject=str(subject), metric=row.metric, reason=row.why_absent(model))
+            for subject, row, model in _values(endpoint, running)
+            if row.value(model) is None
         ]
         if running and not any(model.context_length for model in running):
             gaps.append(Gap(subject=endpoint, metric=None, reason=OLD_CONTEXT_REASON))
@@ -151,7 +168,7 @@ class OllamaCollector:
                     endpoint=endpoint,
                     engine=ServingEngine.OLLAMA,
                     version=version,
-                    models=_models(running, local, server.context_of_digest),
+                    models=_models(running, local, server.described.context_of_digest),
                     settings=(("kept_for_ever", " ".join(kept)),) if kept else (),
                     node=None if self._config.node is None else NodeName(self._config.node),
                     gpu_uuids=tuple(GpuUuid(uuid) for uuid in self._config.gpu_uuids),
@@ -183,8 +200,9 @@ class OllamaCollector:
         if len(models) > MAX_MODELS:
             gaps.append(Gap(subject=endpoint, metric=None, reason=f"only the first {MAX_MODELS} models were looked at"))
 
-    def _version(self, server: _Server, gaps: list[Gap], endpoint: str) -> str | None:
+    def _version(self, server: _Server, gaps: list[Gap], endpoint: str, until: float) -> str | None:
         try:
+            self._in_time(until)
             answer = server.http.get(f"{server.url}/api/version")
             told: Any = answer.json() if answer.status == 200 else None
         except CollectorError as failure:
@@ -193,9 +211,14 @@ class OllamaCollector:
         version = told.get("version") if isinstance(told, dict) else None
         return (plain_text(version, 60) or None) if isinstance(version, str) else None
 
-    def _listed(self, server: _Server, endpoint: str, gaps: list[Gap]) -> list[ListedModel] | None:
+    def _in_time(self, until: float) -> None:
+        if time.monotonic() > until:
+            raise Unreachable(LATE_REASON, source=self.source)
+
+    def _listed(self, server: _Server, endpoint: str, gaps: list[Gap], until: float) -> list[ListedModel] | None:
         """Models on the server's disk; None when it did not say, which loses those that are not loaded."""
         try:
+            self._in_time(until)
             answer = server.http.get(f"{server.url}/api/tags")
             return list(self._entries(answer, ListedModel, endpoint, gaps))
         except CollectorError as failure:
@@ -203,36 +226,18 @@ class OllamaCollector:
             gaps.append(Gap(subject=endpoint, metric=None, reason=reason))
             return None
 
-    def _describe(self, server: _Server, running: Sequence[RunningModel], local: Sequence[ListedModel]) -> None:
-        """Ask once for each digest what context it was trained for, loaded models first, a few per round."""
-        known = server.context_of_digest
-        wanted: dict[str, str] = {}
-        models: tuple[NamedModel, ...] = (*running, *local)
-        for model in models:
-            if model.digest is not None and model.digest not in known:
-                wanted.setdefault(model.digest, model.name)
-        for digest, name in list(wanted.items())[:SHOWN_PER_ROUND]:
-            try:
-                answer = server.http.post(f"{server.url}/api/show", {"model": name, "name": name})
-                if answer.status != 404:  # deleted since it was listed; a later pull brings the digest back
-                    known[digest] = trained_context_tokens(answer.json()) if answer.status == 200 else None
-            except CollectorError:
-                return  # asked again in the next round; nothing is lost but the trained context
-        for digest in list(known)[: max(len(known) - MAX_MODELS, 0)]:
-            del known[digest]
 
-
-def _values(endpoint: str, running: Sequence[RunningModel]) -> Iterator[tuple[ServingSubject, MetricRow, int | None]]:
+def _values(endpoint: str, running: Sequence[RunningModel]) -> Iterator[tuple[ServingSubject, MetricRow, RunningModel]]:
     for model in {model.name: model for model in running}.values():
         for row in ROWS:
-            yield ServingSubject(endpoint=endpoint, model=model.name), row, row.value(model)
+            yield ServingSubject(endpoint=endpoint, model=model.name), row, model
 
 
 def _gauges(endpoint: str, running: Sequence[RunningModel], at: datetime) -> tuple[GaugeReading, ...]:
     return tuple(
         GaugeReading(subject=subject, metric=row.metric, value=float(value), observed_at=at)
-        for subject, row, value in _values(endpoint, running)
-        if value is not None
+        for subject, row, model in _values(endpoint, running)
+        if (value := row.value(model)) is not None
     )
 
 
@@ -256,7 +261,7 @@ def _models(
             max_model_len=context_of_digest.get(loaded.digest or ""),
             is_loaded=True,
             size_bytes=loaded.size,
-            device_bytes=loaded.size_vram,
+            device_bytes=loaded.device_bytes,
             context_tokens=loaded.context_length,
             expires_at=expiry(loaded.expires_at)[0],
             quantization=loaded.details.quantization_level,

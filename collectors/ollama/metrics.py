@@ -17,6 +17,12 @@ class MetricRow:
     value: Callable[[RunningModel], int | None]
     source: str
 
+    def why_absent(self, model: RunningModel) -> str:
+        """The reason of the gap where there is no value."""
+        if model.is_more_than_all:
+            return "size_vram in /api/ps is more than size, of which it is a part: one of them is wrong"
+        return f"{self.source_name} in /api/ps is no number of bytes"
+
 
 ROWS: tuple[MetricRow, ...] = (
     MetricRow(
@@ -28,7 +34,7 @@ ROWS: tuple[MetricRow, ...] = (
     MetricRow(
         source_name="size_vram",
         metric="model_device_bytes",
-        value=lambda model: model.size_vram,
+        value=lambda model: model.device_bytes,
         source=OPENAPI,
     ),
 )

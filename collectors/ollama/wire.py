@@ -85,6 +85,16 @@ class RunningModel(NamedModel):
     expires_at: Text = None
     context_length: Annotated[int | None, BeforeValidator(_positive)] = None
 
+    @property
+    def is_more_than_all(self) -> bool:
+        """Whether the part on devices is told to be more than the whole, so that one of both is wrong."""
+        return self.size is not None and self.size_vram is not None and self.size_vram > self.size
+
+    @property
+    def device_bytes(self) -> int | None:
+        """The part on devices, where it can be one."""
+        return None if self.is_more_than_all else self.size_vram
+
 
 class ListedModel(NamedModel):
     """One entry of `/api/tags`: a model on this server's disk, or one that runs elsewhere (`remote_host`)."""

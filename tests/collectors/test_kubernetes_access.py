@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -256,7 +257,7 @@ def test_an_answer_beyond_the_limit_is_not_taken_in(web: Web) -> None:
 
 def test_an_error_beyond_the_limit_is_not_taken_in(web: Web) -> None:
     web.answer = reply(status=500, body=b"x" * 200_000)
-    with pytest.raises(BadPayload, match="more than 65536 bytes"):
+    with pytest.raises(Unreachable, match=r"cannot list pods in the whole cluster now \(500\)\.$"):
         api_of(web.url).list_all(PODS, as_it_is)
 
 
@@ -311,6 +312,79 @@ def test_a_list_that_never_ends_is_refused(web: Web) -> None:
     assert len(web.paths) == 2
 
 
+def _pages_without_end(web: Web) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        page = {"metadata": {"continue": f"page-{len(web.paths)}"}, "items": [{"metadata": {"name": "a"}}] * 10}
+        reply(body=json.dumps(page).encode())(request)
+
+    web.answer = answer
+
+
+def test_a_list_of_ever_new_pages_ends_at_a_number_of_objects(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectors.kubernetes_access.MAX_OBJECTS", 45)
+    _pages_without_end(web)
+    with pytest.raises(BadPayload, match="never comes to the end"):
+        api_of(web.url).list_all(PODS, as_it_is)
+    assert len(web.paths) == 5
+
+
+def test_a_list_of_ever_new_pages_ends_after_a_time(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collectors.kubernetes_access.MAX_LIST_S", -1.0)
+    _pages_without_end(web)
+    with pytest.raises(BadPayload, match="never comes to the end"):
+        api_of(web.url).list_all(PODS, as_it_is)
+    assert len(web.paths) == 1
+
+
+def test_a_watch_can_be_asked_to_be_short(web: Web) -> None:
+    web.answer = reply(body=b"")
+    for _ in range(20):
+        list(api_of(web.url).watch(PODS, "1000", longest_s=60.0))
+    list(api_of(web.url).watch(PODS, "1000", longest_s=0.1))
+    seconds = [int(path.rpartition("timeoutSeconds=")[2]) for path in web.paths]
+    assert all(48 <= one <= 60 for one in seconds[:20])
+    assert seconds[20] == 1
+
+
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.very-secret"
+
+
+def _status(code: int, message: str) -> bytes:
+    return json.dumps({"kind": "Status", "message": message, "code": code}).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (reply(500, _status(500, f"cannot check Bearer {TOKEN} now")), "cannot check Bearer ******** now"),
+        (reply(429, _status(429, f"{TOKEN} is throttled")), "******** is throttled"),
+        (reply(403, _status(403, f'pods is forbidden: User "{TOKEN}" cannot list')), "******** may not list pods"),
+        (reply(418, _status(418, TOKEN * 20)), "********"),
+        (reply(200, f"<html>Authorization: Bearer {TOKEN}</html>".encode()), "Authorization: Bearer ********"),
+        (reply(200, b"x" * 390 + TOKEN.encode()), "no JSON object"),
+        (reply(200, b"no", Content_Type=TOKEN), "********"),
+        (reply(401, _status(401, f"{TOKEN} is not valid")), "does not accept these credentials"),
+    ],
+)
+def test_a_token_that_the_server_repeats_is_masked(web: Web, tmp_path: Path, answer: Any, kept: str) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    web.answer = answer
+    with pytest.raises(CollectorError) as raised:
+        api_of(web.url, bearer_token_file=tmp_path / "token").list_all(PODS, as_it_is)
+    assert web.headers[0]["Authorization"] == f"Bearer {TOKEN}"
+    assert kept in str(raised.value)
+    assert TOKEN[:12] not in str(raised.value)
+
+
+def test_a_token_that_a_watch_repeats_is_masked(web: Web, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    failed = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": f"bad: {TOKEN}"}}
+    web.answer = reply(body=json.dumps(failed).encode() + b"\n")
+    with pytest.raises(Unreachable, match=r"bad: \*{8}") as raised:
+        list(api_of(web.url, bearer_token_file=tmp_path / "token").watch(PODS, "1"))
+    assert TOKEN not in str(raised.value)
+
+
 def test_odd_items_are_left_out(web: Web) -> None:
     items: list[Any] = [None, 7, {}, {"metadata": {}}, {"metadata": {"name": "a"}}]
     web.answer = reply(body=json.dumps({"metadata": {"resourceVersion": "5"}, "items": items}).encode())
@@ -342,7 +416,8 @@ def test_the_clock_of_the_server_is_compared_with_ours(web: Web) -> None:
     now = datetime(2026, 11, 18, 10, 0, 0, 200_000, tzinfo=UTC)
     assert clock_skew_s("Wed, 18 Nov 2026 10:01:00 GMT", now) == pytest.approx(60.3)
     assert clock_skew_s("Wed, 18 Nov 2026 09:59:00 -0000", now) == pytest.approx(-59.7)
-    for nonsense in (None, "", "yesterday", "99 Nov 2026"):
+    endless = f"Wed, 18 Nov 2026 10:01:00 +{'9' * 20}"
+    for nonsense in (None, "", "yesterday", "99 Nov 2026", f"{'1' * 20} Nov 2026 10:01:00 GMT", endless):
         assert clock_skew_s(nonsense, now) is None
     web.answer = reply(body=b"{}", Date="Thu, 01 Jan 1970 00:00:00 GMT")
     api = api_of(web.url)

@@ -69,6 +69,44 @@ def test_a_mig_device_made_on_demand_is_found_by_the_gpu_in_its_name() -> None:
     assert found.pci_bus_id == "00000000:1B:00.0"
 
 
+VFIO = device(
+    "gpu-vfio-0",
+    type="vfio",
+    uuid="8d0c4a86-bf4c-5a6d-8d3d-7a2b1f0f1c11",
+    deviceID="0x2330",
+    productName="GH100 [H100 SXM5 80GB]",
+    pcieBusID="0000:1b:00.0",
+)
+"""Its UUID is made from the PCI address (version 5), and its name is that of the PCI database."""
+
+
+def test_a_gpu_that_is_passed_through_is_known_by_its_address() -> None:
+    index = DeviceIndex([slice_of(VFIO)])
+    found = the_device(index, claim(given("gpu-vfio-0")))
+    assert (found.gpu_uuid, found.mig_uuid, found.profile) == (None, None, None)
+    assert found.pci_bus_id == "00000000:1B:00.0"
+    published = index.by_node()["n1"]  # type: ignore[index]
+    assert (published.uuids, published.products) == (set(), set())
+
+
+def test_a_gpu_that_is_passed_through_is_the_gpu_at_its_address() -> None:
+    elsewhere = slice_of({**FULL, "name": "gpu-0"}, pool="n2", node_name="n2", name="s2")
+    alone = DeviceIndex([slice_of(VFIO), elsewhere])
+    assert the_device(alone, claim(given("gpu-vfio-0"))).gpu_uuid is None  # the same address in another node
+    index = DeviceIndex([slice_of(FULL, VFIO)])
+    assert the_device(index, claim(given("gpu-vfio-0"))).gpu_uuid == GPU0
+    published = index.by_node()["n1"]  # type: ignore[index]
+    assert (published.uuids, published.products) == ({GPU0}, {"NVIDIA H100 80GB HBM3"})
+
+
+@pytest.mark.parametrize("name", ["nvidia0", "nvidia0/gi3", "nvidia0/vgpu0", "nvidia0/gi3/vgpu0", f"{GPU0}::2"])
+def test_ids_of_device_plugins_are_no_devices_of_claims(name: str) -> None:
+    """The names that GKE's device plugin and a shared GPU have at the kubelet tell no GPU and no profile here."""
+    found = the_device(DeviceIndex([slice_of(FULL)]), claim(given(name)))
+    assert (found.device, found.gpu_uuid, found.mig_uuid, found.profile) == (name, None, None, None)
+    assert found.pci_bus_id is None
+
+
 def test_without_its_slice_a_device_is_known_by_name_alone() -> None:
     selector = {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n7"]}]}]}
     found = the_device(DeviceIndex([]), claim(given("gpu-3-mig-2g20gb-14-2", pool="n7"), node_selector=selector))

@@ -1,7 +1,10 @@
 """The collector at the simulated cluster: its state, kept up, with every fault a gap or an error and never less."""
 
+import json
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,11 @@ from sample_data.kubernetes_rights import Rights
 from tests.collectors.api_servers import CLUSTER, ServedApi, serving_api
 from tests.collectors.kubernetes.objects import asks, container, device, node_json, pod_json, slice_json
 from tests.collectors.kubernetes.waiting import Pauses, eventually
+from tests.collectors.webs import Web, reply
 
 NOW = datetime(2026, 11, 18, 10, 0, tzinfo=UTC)
 GPU = "nvidia.com/gpu"
+YEAR_1 = "0001-01-01T00:00:00+01:00"
 
 Collecting = Callable[..., KubernetesCollector]
 
@@ -510,23 +515,103 @@ def test_single_namespaces_need_no_right_on_the_others(collecting: Collecting) -
     assert "may not list nodes in the whole cluster" in gap.reason
 
 
-def test_a_namespace_that_may_not_be_read_is_left_out_and_one_that_fails_makes_all_unknown(
-    collecting: Collecting,
-) -> None:
+def test_one_namespace_that_may_not_be_read_makes_all_unknown(collecting: Collecting) -> None:
+    """Its pods would seem to be gone otherwise: who starts anew cannot know that they were readable once."""
     rights = Rights([READ_ALL[2], {**READ_ALL[0], "resources": ["nodes"]}], {"support": READ_ALL[:2]})
     with serving_api(KubernetesSimulator(cluster=CLUSTER, rights=rights)) as served:
         keys: dict[str, Any] = {"namespaces": ("support", "search"), "claims": False, "quotas": False}
         batch = batch_of(collecting(served.url, **keys))
         state = batch.cluster_state
         assert state is not None
-        assert {pod.namespace for pod in state.pods or ()} == {"support"}
+        assert state.pods is None
         (gap,) = batch.gaps
         assert "may not list pods in namespace search" in gap.reason
         assert "Role in search" in gap.reason
-        served.simulator.faults.set(KubernetesFault.TIMEOUT, "pods", times=1)
-        state = batch_of(collecting(served.url, **keys)).cluster_state
-        assert state is not None
-        assert state.pods is None or {pod.namespace for pod in state.pods} == {"support"}
+        assert "those of this one would seem to be gone" in gap.reason
+
+
+def test_pods_of_a_namespace_whose_right_is_revoked_are_never_missing_from_a_list(collecting: Collecting) -> None:
+    both = Rights([READ_ALL[0], READ_ALL[2]])
+    one = Rights([{**READ_ALL[0], "resources": ["nodes"]}, READ_ALL[2]], {"support": READ_ALL[:1]})
+    simulator = KubernetesSimulator(cluster=CLUSTER, rights=both, bookmark_s=0.02, max_watch_s=0.1)
+    with serving_api(simulator) as served:
+        collector = collecting(
+            served.url, namespaces=("support", "search"), claims=False, quotas=False, stale_after_s=1.0
+        )
+        assert {pod.namespace for pod in state_of(collector).pods or ()} == {"support", "search"}
+        simulator.rights = one
+        told: list[str] = []
+
+        def is_unknown() -> bool:
+            batch = batch_of(collector)
+            assert batch.cluster_state is not None
+            told[:] = [gap.reason for gap in batch.gaps]
+            pods = batch.cluster_state.pods
+            assert pods is None or {pod.namespace for pod in pods} == {"support", "search"}
+            return pods is None
+
+        eventually(is_unknown)
+        assert len(told) == 1
+        assert "may not list pods in namespace search" in told[0] or "may not watch pods in namespace search" in told[0]
+        assert "those of this one would seem to be gone" in told[0]
+        simulator.rights = both
+        eventually(lambda: not is_unknown())
+
+
+def test_what_a_silent_watch_no_longer_confirms_is_not_given(web: Web, collecting: Collecting) -> None:
+    """The API server accepts watches and hangs: nothing ends and nothing fails for minutes."""
+    is_over = threading.Event()
+    lists = {"/api/v1/nodes": [node_json(capacity={GPU: "1"})], "/api/v1/pods": []}
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        path = request.path.partition("?")[0]
+        if "watch=true" in request.path:
+            request.send_response(200)
+            request.end_headers()
+            is_over.wait(20.0)
+        elif path in lists:
+            listed = {"metadata": {"resourceVersion": "10"}, "items": lists[path]}
+            reply(body=json.dumps(listed).encode())(request)
+        else:
+            reply(body=b"{}")(request)
+
+    web.answer = answer
+    try:
+        collector = collecting(web.url, quotas=False, claims=False, stale_after_s=1.0)
+        assert len(state_of(collector).nodes or ()) == 1
+        eventually(lambda: once(collector).error is not None)
+        assert "has not been heard of" in str(once(collector).error)
+    finally:
+        is_over.set()
+
+
+@pytest.mark.parametrize("trap", [{"metadata": {"creationTimestamp": YEAR_1}}, {"status": {"startTime": YEAR_1}}])
+def test_a_time_that_no_calendar_has_costs_one_pod(
+    served: ServedApi, collecting: Collecting, trap: dict[str, Any]
+) -> None:
+    collector = collecting(served.url)
+    state_of(collector)
+    served.state.put("pods", pod_json(container("m", asks(gpu=1)), name="trap", namespace="team-z", **trap))
+    eventually(lambda: any("out of range" in gap for gap in gaps_of(collector)))
+    served.state.put("pods", pod_json(container("m", asks(gpu=1)), name="after", namespace="team-z"))
+    eventually(lambda: "after" in {pod.name for pod in state_of(collector).pods or ()})
+    assert "trap" not in {pod.name for pod in state_of(collector).pods or ()}
+
+
+def test_a_state_on_which_the_program_fails_is_an_error_of_the_attempt(
+    served: ServedApi, collecting: Collecting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **keys: object) -> None:
+        raise OverflowError("what a label said")
+
+    collector = collecting(served.url)
+    state_of(collector)
+    with monkeypatch.context() as patched:
+        patched.setattr("collectors.kubernetes.collector.cluster_state", fail)
+        failed = once(collector)
+    assert isinstance(failed.error, BadPayload)
+    assert "what a label said" not in str(failed.error)
+    assert len(state_of(collector).nodes or ()) == 6
 
 
 def test_a_revoked_token_is_an_error_and_a_restored_one_needs_no_restart(

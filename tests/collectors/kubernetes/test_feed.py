@@ -1,13 +1,17 @@
 """Feeds: what they know follows what the API server says, through every way in which a watch can end."""
 
+import json
 import random
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collectors.errors import BadPayload
 from collectors.kubernetes.feed import LONGEST_PAUSE_S, Feed, View, pause_s
 from collectors.kubernetes_access import KubernetesApi
 from collectors.kubernetes_access_config import KubernetesAccessConfig
@@ -18,6 +22,7 @@ from sample_data.kubernetes_faults import KubernetesFault
 from sample_data.kubernetes_rights import Rights
 from tests.collectors.api_servers import CLUSTER, ServedApi, serving_api
 from tests.collectors.kubernetes.waiting import Pauses, eventually
+from tests.collectors.webs import Web, reply
 
 NODES = Query(resource="nodes")
 
@@ -58,9 +63,9 @@ def following(pauses: Pauses) -> Iterator[Callable[..., Feed[Any]]]:
             query if callable(query) else lambda: query,
             read,
             name="test",
-            relist_s=keys.pop("relist_s", 3600.0),
             rng=random.Random(1),
             pause=pauses,
+            **{"relist_s": 3600.0, **keys},
         )
         started.append((feed, api))
         feed.start()
@@ -119,7 +124,7 @@ def test_an_object_that_is_no_longer_understood_is_no_longer_known(served: Serve
 def test_a_watch_that_the_server_ends_is_taken_up_where_it_ended(pauses: Pauses, following: Any) -> None:
     simulator = KubernetesSimulator(cluster=CLUSTER, bookmark_s=0.02, max_watch_s=0.1)
     with serving_api(simulator) as served:
-        feed = following(served.url)
+        feed = following(served.url, short_s=0.01)
         lists = asked(served, "list")
         eventually(lambda: asked(served, "watch") >= 3)
         served.state.delete("nodes", "gpu-h100-01")
@@ -284,14 +289,103 @@ def test_a_query_that_cannot_be_made_is_an_error_that_is_tried_again(served: Ser
     eventually(lambda: len(names(feed)) == 7)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_mistake_in_the_thread_is_raised_to_whoever_looks(served: ServedApi, following: Any) -> None:
+def test_an_object_on_which_the_program_fails_costs_itself(served: ServedApi, following: Any) -> None:
     def read(item: JsonObject) -> JsonObject:
-        raise ZeroDivisionError
+        if item["spec"].get("trap"):
+            raise OverflowError("date value out of range: secret-of-the-object")
+        return item
 
     feed = following(served.url, read=read)
-    with pytest.raises(RuntimeError, match="mistake of this program"):
-        feed.view()
+    served.state.edit("nodes", "gpu-h100-01", lambda node: {**node, "spec": {"trap": True}})
+    eventually(lambda: "gpu-h100-01" not in names(feed))
+    assert feed.view().bad == {("", "gpu-h100-01"): "this program fails on it (OverflowError); please report it"}
+    served.state.delete("nodes", "gpu-h100-02")  # the watch lives on
+    eventually(lambda: "gpu-h100-02" not in names(feed))
+    served.state.edit("nodes", "gpu-h100-01", lambda node: {**node, "spec": {}})
+    eventually(lambda: "gpu-h100-01" in names(feed))
+
+
+@pytest.mark.parametrize("mistake", [OverflowError, RuntimeError, SystemExit])
+def test_no_mistake_of_a_round_ends_a_feed(
+    served: ServedApi, following: Any, pauses: Pauses, mistake: type[BaseException]
+) -> None:
+    mistakes = iter([mistake("what the server said")] * 3)
+
+    def query() -> Query:
+        for one in mistakes:
+            raise one
+        return NODES
+
+    feed = following(served.url, query)
+    eventually(lambda: len(names(feed)) == 7)
+    eventually(lambda: feed.view().error is None)
+    assert len(pauses.asked_s) == 3
+    assert pauses.asked_s[2] >= 2.0  # it is not tried in a circle
+
+
+def test_a_mistake_of_a_round_is_its_error(served: ServedApi, following: Any) -> None:
+    def query() -> Query:
+        raise OverflowError("what the server said")
+
+    view = following(served.url, query).view()
+    assert isinstance(view.error, BadPayload)
+    assert "fails on (OverflowError)" in str(view.error)
+    assert "what the server said" not in str(view.error)
+
+
+BOOKMARK = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "11"}}}
+GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old resource version"}}
+
+
+def answers(web: Web, watch: Callable[[BaseHTTPRequestHandler], None]) -> None:
+    """Let a server list nothing, and answer watches like this."""
+    empty = reply(body=json.dumps({"metadata": {"resourceVersion": "10"}, "items": []}).encode())
+    web.answer = lambda request: watch(request) if "watch=true" in request.path else empty(request)
+
+
+def lines(*events: JsonObject) -> bytes:
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+@pytest.mark.parametrize("events", [(BOOKMARK, GONE), (BOOKMARK,), ()])
+def test_a_watch_that_ends_at_once_is_not_asked_for_in_a_circle_whatever_it_brings(
+    web: Web, following: Any, pauses: Pauses, events: tuple[JsonObject, ...]
+) -> None:
+    answers(web, reply(body=lines(*events)))
+    following(web.url)
+    eventually(lambda: len(pauses.asked_s) >= 8)
+    watched = sum("watch=true" in path for path in web.paths)
+    assert watched <= len(pauses.asked_s) + 2  # one of them may be free, and one is going on
+    assert max(pauses.asked_s[:8]) >= LONGEST_PAUSE_S / 2
+
+
+def test_a_list_that_expires_soon_after_a_watch_that_lasted_is_made_ever_more_seldom(
+    web: Web, following: Any, pauses: Pauses
+) -> None:
+    answers(web, reply(body=lines(BOOKMARK, GONE)))
+    following(web.url, short_s=0.0)  # as if each of these watches had lasted
+    eventually(lambda: len(pauses.asked_s) >= 8)
+    assert max(pauses.asked_s[:8]) >= LONGEST_PAUSE_S / 2
+
+
+def test_a_watch_that_says_nothing_vouches_for_nothing(web: Web, following: Any) -> None:
+    is_over = threading.Event()
+
+    def hang(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        is_over.wait(20.0)
+
+    answers(web, hang)
+    try:
+        feed = following(web.url, quiet_s=0.05)
+        eventually(lambda: any("watch=true" in path for path in web.paths))
+        eventually(lambda: feed.view().age_s > 0)
+        view = feed.view()
+        assert view.silent_s == pytest.approx(view.age_s + 0.05)
+        assert view.error is None
+    finally:
+        is_over.set()
 
 
 def test_a_feed_that_never_began_can_be_ended(served: ServedApi) -> None:

@@ -57,6 +57,22 @@ def _replaced(value: Any, way: list[int], anything: Any) -> Any:
     return [*value[:index], _replaced(value[index], way[1:], anything), *value[index + 1 :]]
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-12:00"])
+@pytest.mark.parametrize(("part", "key"), [("metadata", "creationTimestamp"), ("status", "startTime")])
+def test_a_time_that_no_calendar_has_in_utc_is_not_understood(time: str, part: str, key: str) -> None:
+    with pytest.raises(NotUnderstood, match="out of range"):
+        reader(PodObject)(pod_json(container("m", asks(gpu=1)), **{part: {key: time}}))
+
+
+def test_an_object_on_which_a_reader_fails_is_a_bad_one() -> None:
+    def read(item: Any) -> Any:
+        raise OverflowError("what the object said")
+
+    listed: Listed[Any] = Listed()
+    listed.put(node_json("n"), read)
+    assert listed.bad == {("", "n"): "this program fails on it (OverflowError); please report it"}
+
+
 @pytest.mark.parametrize("model", [NodeObject, PodObject, SliceObject, ClaimObject])
 def test_only_names_are_needed_of_most_objects(model: Any) -> None:
     """What the API leaves out or writes as null is absent; only a pod's and a slice's spec must be there."""

@@ -1,14 +1,18 @@
 """Ollama servers over real sockets: what is loaded, where it lies, and every way in which an answer can be odd."""
 
-from datetime import UTC, datetime
+import threading
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from collectors.bounded_http import Answer, BoundedHttp
 from collectors.errors import BadPayload, Unauthorized, Unreachable, Unsupported
-from collectors.ollama.collector import SHOWN_PER_ROUND, OllamaCollector
+from collectors.ollama.collector import OllamaCollector
 from collectors.ollama.config import OllamaConfig
+from collectors.ollama.described_models import SHOWN_PER_ROUND
 from collectors.source import Attempt
 from planner.readings import Batch
 from planner.serving_readings import ServedModel, ServingEngine
@@ -31,6 +35,23 @@ def _loaded(name: str = "llama3.1:8b", **more: Any) -> dict[str, Any]:
         "context_length": 8192,
         **more,
     }
+
+
+class Clock:
+    """In place of the module `time`: it goes on when somebody lets it."""
+
+    def __init__(self) -> None:
+        self.now_s = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+def _gaps_of(collector: OllamaCollector, now: datetime) -> list[str]:
+    """Reasons of a round, without the metrics that Ollama never counts."""
+    (attempt,) = collector.collect(now, {})
+    assert attempt.batch is not None
+    return [gap.reason for gap in attempt.batch.gaps if gap.metric is None]
 
 
 def _listed(name: str = "llama3.1:8b", **more: Any) -> dict[str, Any]:
@@ -187,13 +208,63 @@ class TestWhatIsAskedBeside:
             list(collector.collect(NOW, {}))
             assert web.times(SHOW) == SHOWN_PER_ROUND + 2
 
-    def test_a_model_deleted_before_it_is_described_is_asked_again_and_a_broken_one_is_not(self) -> None:
-        for status, times in ((404, 2), (500, 1)):
-            with json_web(_paths([], [_listed()], **{SHOW: Reply({"error": "no"}, status)})) as web:
-                collector = OllamaCollector(OllamaConfig(name="it", url=web.url))
-                for _ in range(2):
-                    list(collector.collect(NOW, {}))
-            assert web.times(SHOW) == times
+    @pytest.mark.parametrize(
+        "failure", [Reply({"error": "no"}, 404), Reply("busy", 503), Reply({}, 401), Reply("<html></html>", 200), "no"]
+    )
+    def test_a_model_that_cannot_be_described_is_said_and_asked_about_again(self, failure: Told) -> None:
+        with json_web(_paths([], [_listed()], **{SHOW: failure})) as web:
+            collector = OllamaCollector(OllamaConfig(name="it", url=web.url))
+            gaps = [_gaps_of(collector, NOW + timedelta(seconds=30 * each)) for each in range(2)]
+            assert web.times(SHOW) == 2
+            assert gaps[0] == gaps[1]  # one reason, not one for each round
+            (reason,) = gaps[0]
+            assert reason.startswith("the context that models were trained for (llama3.1:8b) is not known: ")
+            web.paths[SHOW] = _paths([], [])[SHOW]
+            assert _gaps_of(collector, NOW + timedelta(hours=1)) == []
+            (attempt,) = collector.collect(NOW + timedelta(hours=2), {})
+        assert attempt.batch is not None
+        assert _models(attempt.batch)["llama3.1:8b"].max_model_len == 131_072
+        assert web.times(SHOW) == 3
+
+    def test_a_model_that_is_never_described_is_asked_about_ever_more_seldom(self) -> None:
+        with json_web(_paths([], [_listed()], **{SHOW: Reply("busy", 503)})) as web:
+            collector = OllamaCollector(OllamaConfig(name="it", url=web.url))
+            for each in range(120):
+                assert len(_gaps_of(collector, NOW + timedelta(seconds=30 * each))) == 1
+        assert 12 <= web.times(SHOW) < 60  # an hour has twelve times five minutes
+
+    def test_models_that_cannot_be_described_keep_no_other_from_it(self) -> None:
+        broken = [f"a{number}" for number in range(SHOWN_PER_ROUND + 1)]
+
+        with json_web(_paths([], [*(_listed(name) for name in broken), _listed("good")])) as web:
+            described = web.paths[SHOW]
+            web.paths[SHOW] = lambda query: described if web.asked[-1].body["name"] == "good" else Reply("<html>", 200)
+            collector = OllamaCollector(OllamaConfig(name="it", url=web.url))
+            first = _gaps_of(collector, NOW)
+            (attempt,) = collector.collect(NOW + timedelta(seconds=30), {})
+        assert attempt.batch is not None
+        assert _models(attempt.batch)["good"].max_model_len == 131_072
+        assert first[0].startswith("the context that models were trained for (a0, a1, a2 and 1 more) is not known")
+
+    def test_a_slow_server_is_not_asked_for_longer_than_it_may_take(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = Clock()
+        monkeypatch.setattr("collectors.ollama.collector.time", clock)
+        monkeypatch.setattr("collectors.ollama.described_models.time", clock)
+
+        def slowly(query: dict[str, str]) -> Any:
+            clock.now_s += 6.0
+            return {"models": [_loaded()]}
+
+        with json_web(_paths([], [], **{PS: slowly, TAGS: slowly})) as web:
+            batch = _attempt(web, timeout_s=10.0, counted_by_gateway=True).batch
+        assert [each.path for each in web.asked] == [PS, TAGS]
+        assert batch is not None
+        assert _models(batch)["llama3.1:8b"].is_loaded is True
+        late = "the answers before it took all of timeout_s"
+        assert sorted(gap.reason for gap in batch.gaps) == [
+            f"its version is not known: {late}",
+            f"the context that models were trained for (llama3.1:8b) is not known: {late}",
+        ]
 
     @pytest.mark.parametrize("path", [TAGS, VERSION, SHOW])
     def test_what_fails_beside_costs_only_itself(self, path: str) -> None:
@@ -246,6 +317,79 @@ def test_a_server_that_fails_is_left_alone_for_a_while_and_comes_back_by_itself(
         web.paths[PS] = {"models": []}
         (attempt,) = collector.collect(NOW.replace(hour=14), {})
     assert attempt.error is None
+
+
+def test_where_not_all_can_be_asked_side_by_side_the_quick_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("collectors.ollama.collector.time", clock)
+    order: list[str] = []
+
+    def answering(name: str, seconds: float) -> dict[str, Told]:
+        def answer(query: dict[str, str]) -> Any:
+            order.append(name)
+            clock.now_s += seconds
+            return {"models": []}
+
+        return _paths([], [], **{PS: answer})
+
+    with json_web(answering("slow", 8.0)) as slow, json_web(answering("quick", 0.1)) as quick:
+        config = OllamaConfig(name="it", targets=(slow.url, quick.url), max_concurrent=1)
+        collector = OllamaCollector(config)
+        for each in range(2):
+            assert len(list(collector.collect(NOW + timedelta(seconds=30 * each), {}))) == 2
+    assert order == ["slow", "quick", "quick", "slow"]
+
+
+def test_servers_are_asked_side_by_side() -> None:
+    both = threading.Barrier(2, timeout=20.0)
+
+    def answer(query: dict[str, str]) -> Any:
+        both.wait()  # for ever, if one had to wait for the other
+        return {"models": []}
+
+    with json_web(_paths([], [], **{PS: answer})) as one, json_web(_paths([], [], **{PS: answer})) as other:
+        config = OllamaConfig(name="it", targets=(one.url, other.url), timeout_s=30.0)
+        attempts = list(OllamaCollector(config).collect(NOW, {}))
+    assert [attempt.error for attempt in attempts] == [None, None]
+
+
+def test_a_server_on_which_the_program_fails_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = BoundedHttp.get
+
+    def get(http: BoundedHttp, url: str, *more: Any) -> Answer:
+        if "odd.example" in url:
+            raise UnicodeError("label empty or too long")
+        return ask(http, url, *more)
+
+    monkeypatch.setattr(BoundedHttp, "get", get)
+    with json_web(_paths([_loaded()], [])) as web:
+        collector = OllamaCollector(OllamaConfig(name="it", targets=("http://odd.example:11434", web.url)))
+        attempts = {attempt.target: attempt for attempt in collector.collect(NOW, {})}
+    assert isinstance(attempts["odd.example:11434"].error, BadPayload)
+    assert attempts[f"127.0.0.1:{web.port}"].error is None
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", ".a", "\u00fc" * 70 + ".example"])
+def test_a_host_that_is_no_name_is_refused(host: str) -> None:
+    with pytest.raises(ValidationError, match="the host is no name"):
+        OllamaConfig(name="it", targets=(f"http://{host}:11434", "http://ollama:11434"))
+
+
+@pytest.mark.parametrize("host", ["ollama", "ollama.", "10.0.0.7", "[fd00::7]", "m\u00fcnchen.example", "a_b.example"])
+def test_a_host_that_is_a_name_or_an_address_is_taken(host: str) -> None:
+    assert OllamaConfig(name="it", url=f"http://{host}:11434").url == f"http://{host}:11434"
+
+
+def test_more_on_devices_than_in_all_is_not_believed() -> None:
+    batch = _batch(_paths([_loaded(size=4 * GIB, size_vram=6 * GIB)], []), counted_by_gateway=True)
+    model = _models(batch)["llama3.1:8b"]
+    assert (model.size_bytes, model.device_bytes) == (4 * GIB, None)
+    assert [(one.metric, one.value) for one in batch.gauges] == [("model_loaded_bytes", 4.0 * GIB)]
+    (gap,) = batch.gaps
+    assert (gap.metric, gap.reason) == (
+        "model_device_bytes",
+        "size_vram in /api/ps is more than size, of which it is a part: one of them is wrong",
+    )
 
 
 def test_the_log_in_of_a_proxy_in_front_is_sent() -> None:
