@@ -1,4 +1,5 @@
-"""When a target that failed is tried again: later after each failure, at random, and never later than stated.
+"""When a target that failed is tried again: later after each failure, at random, and never later than stated; and not
+before it says, where it says so.
 
 The pause is drawn anew each time between nothing and a bound that doubles ("full jitter"), so that many collectors do
 not come back at once to a server that has just recovered. Source: AWS Architecture Blog, "Exponential Backoff And
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 LONGEST_S = 300.0
-"""No target waits longer than this, whatever failed and however often: recovery needs no restart."""
+"""No target waits longer than this, whatever failed and however often: recovery needs no restart. Only what the target
+itself asks for (`http_answers.retry_after`, which has a bound of its own) may be longer."""
 
 
 @dataclass(slots=True)
@@ -49,12 +51,12 @@ class Backoff:
         """The target answered: it is due at every interval again."""
         self._failing.pop(target, None)
 
-    def failed(self, target: str, at: datetime) -> None:
-        """The target failed at this moment."""
+    def failed(self, target: str, at: datetime, *, retry_after: timedelta | None = None) -> None:
+        """The target failed at this moment; `retry_after` is how long it wants to be left alone, if it says so."""
         failures = self._failing[target].failures + 1 if target in self._failing else 1
         # 2^40 intervals are beyond any bound; without the limit the power would outgrow a float
         bound_s = 0.0 if failures == 1 else min(self._interval_s * 2.0 ** min(failures - 1, 40), self._longest_s)
-        pause = timedelta(seconds=self._rng.uniform(0, bound_s))
+        pause = max(timedelta(seconds=self._rng.uniform(0, bound_s)), retry_after or timedelta(0))
         self._failing[target] = _Failing(failures=failures, tried_at=at, not_before=at + pause)
 
     @staticmethod

@@ -9,18 +9,23 @@ import queue
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 
 from collectors.config import HttpSourceConfig, target_name
+from collectors.echoed_secrets import SHORTEST_IN_REASON, error_without_secrets, secrets_of, without_secrets
 from collectors.errors import BadPayload, CollectorError
-from collectors.http_answers import Unpacker, same_host, server_time
+from collectors.fetched import Fetched as Fetched  # whoever fetches needs these too
+from collectors.fetched import Page as Page
+from collectors.fetched import Question as Question
+from collectors.http_answers import Unpacker, retry_after, same_host, server_time
 from collectors.http_errors import error_of_exception, error_of_status, reason_in, web_page_error
 from collectors.http_questions import basic_auth_of, headers_of
+from collectors.name_lookup import LookupLoop
 from collectors.tls import file_times
 from collectors.tls import tls_context as tls_context  # clients of other shapes take it from here
 
@@ -28,54 +33,6 @@ CONNECT_TIMEOUT_S = 5.0
 MAX_REDIRECTS = 3
 MAX_ERROR_BYTES = 8_192
 """How much of an answer that is no success is read, for the reason in it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """One answer beside the first: its text, or why there is none. `status` is None where nothing answered."""
-
-    url: str
-    status: int | None
-    text: str | None = None
-    error: CollectorError | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """One target: its first address, and what else to ask there once that has answered.
-
-    `then` is given the status and the text of the first answer ("" for a failure that has a status), and runs in the
-    network's thread, so it must be quick. `is_failing` marks a target that failed the last time: it is not begun when
-    the run is late.
-    """
-
-    url: str
-    then: Callable[[int, str], Sequence[str]] | None = None
-    is_failing: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """One answer or one error; times are in seconds, the start is counted from the call of `fetch_all`."""
-
-    url: str
-    started_after_s: float
-    seconds: float
-    status: int | None = None
-    text: str | None = None
-    error: CollectorError | None = None
-    served_at: datetime | None = None  # the server's clock, to the second
-    further: tuple[Page, ...] = ()
-
-    def clock_skew_s(self, began_at: datetime) -> float | None:
-        """How far the server's clock is ahead of ours, give or take a second; None where it does not tell its time.
-
-        `began_at` is when `fetch_all` was called.
-        """
-        if self.served_at is None:
-            return None
-        half_a_second = timedelta(milliseconds=500)  # the header is cut to whole seconds
-        return (self.served_at + half_a_second - began_at).total_seconds() - self.started_after_s - self.seconds
 
 
 class HttpTransport:
@@ -88,6 +45,7 @@ class HttpTransport:
         # A run has to be over before the next begins, or a target that hangs would cost the others their turn.
         self._timeout_s = min(config.timeout_s, 0.9 * config.interval_s)
         self._tls: tuple[tuple[int, ...], ssl.SSLContext] | None = None
+        self._secrets = secrets_of(config)
 
     def fetch_all(self, questions: Sequence[Question | str], *, max_concurrent: int) -> Iterator[Fetched]:
         """Ask every target once, at most `max_concurrent` at a time, and yield each answer as it ends.
@@ -105,7 +63,7 @@ class HttpTransport:
             return
         run = _Run(self._config, context, asked, max_concurrent)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"scrape-{self._config.name}") as thread:
-            network = thread.submit(lambda: asyncio.run(self._fetch_all(run)))
+            network = thread.submit(self._in_a_loop, run)
             try:
                 while (answer := run.answers.get()) is not None:
                     yield answer
@@ -114,6 +72,10 @@ class HttpTransport:
                 run.stopped.set()
                 run.places.release()
             network.result()  # a mistake in there ends the run here, and not unseen in a thread
+
+    def _in_a_loop(self, run: "_Run") -> None:
+        with asyncio.Runner(loop_factory=LookupLoop) as runner:  # asyncio's own loop waits at its end for hanging names
+            runner.run(self._fetch_all(run))
 
     def _context(self) -> ssl.SSLContext:
         times = file_times(self._config)
@@ -165,15 +127,17 @@ class HttpTransport:
                 page = _Answer()
                 failed = await self._guarded(client, url, page, start)
                 further.append(Page(url=url, status=page.status, text=page.text, error=failed))
+        seconds = time.monotonic() - start
         run.answers.put(
             Fetched(
                 url=question.url,
                 started_after_s=started_after_s,
-                seconds=time.monotonic() - start,
+                seconds=seconds,
                 status=first.status,
                 text=first.text,
                 error=error,
                 served_at=first.served_at,
+                retry_after=None if first.retry_after is None else first.retry_after + timedelta(seconds=seconds),
                 further=tuple(further),
             )
         )
@@ -182,12 +146,22 @@ class HttpTransport:
         self, client: httpx.AsyncClient, url: str, answer: "_Answer", start: float
     ) -> CollectorError | None:
         """Fill in the answer; all questions to one target share its time. Returns the error in our words."""
+        error = await self._tried(client, url, answer, start)
+        return None if error is None else error_without_secrets(error, self._secrets)
+
+    async def _tried(
+        self, client: httpx.AsyncClient, url: str, answer: "_Answer", start: float
+    ) -> CollectorError | None:
         try:
             async with asyncio.timeout(max(self._timeout_s - (time.monotonic() - start), 0.001)):
                 await self._ask(client, url, answer)
         except CollectorError as failure:
-            return failure
+            return answer.refusal or failure
+        except ValueError:  # httpx lets through what it cannot read of a host's name or address
+            return BadPayload(f"{target_name(url)} is no valid address.", source=self._config.name)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError) as failure:
+            if answer.refusal is not None:  # it said no, and only its reason did not arrive
+                return answer.refusal
             error = error_of_exception(
                 failure, source=self._config.name, target=target_name(url), timeout_s=self._timeout_s
             )
@@ -210,16 +184,19 @@ class HttpTransport:
             async with client.stream("GET", url) as response:
                 answer.status = response.status_code
                 answer.served_at = server_time(response.headers.get("date"))
+                answer.retry_after = retry_after(
+                    response.status_code, response.headers.get("retry-after"), answer.served_at or datetime.now(UTC)
+                )
                 location = response.headers.get("location")
                 onward = same_host(url, location) if self._config.follow_redirects and response.is_redirect else None
                 if onward is not None:
                     url = onward
                     continue
                 if response.status_code != httpx.codes.OK:
-                    why = reason_in(await self._text(response, target, limit=MAX_ERROR_BYTES, cut=True))
-                    raise error_of_status(
-                        response.status_code, location=location, source=source, target=target, reason=why
-                    )
+                    answer.refusal = self._refusal(response, target, answer.retry_after, "")
+                    told = await self._text(response, target, limit=MAX_ERROR_BYTES, cut=True)
+                    answer.refusal = self._refusal(response, target, answer.retry_after, reason_in(told))
+                    raise answer.refusal
                 text = await self._text(response, target, limit=self._max_body_bytes)
             page = web_page_error(response.headers.get("content-type", ""), text, source=source, target=target)
             if page is not None:
@@ -227,6 +204,18 @@ class HttpTransport:
             answer.text = text
             return
         raise BadPayload(f"{target} redirects more than {MAX_REDIRECTS} times.", source=source)
+
+    def _refusal(
+        self, response: httpx.Response, target: str, retry_after: timedelta | None, reason: str
+    ) -> CollectorError:
+        error = error_of_status(
+            response.status_code,
+            location=response.headers.get("location"),
+            source=self._config.name,
+            target=target,
+            reason=without_secrets(reason, self._secrets, shortest=SHORTEST_IN_REASON),
+        )
+        return _with_wish(error, retry_after)
 
     async def _text(self, response: httpx.Response, target: str, *, limit: int, cut: bool = False) -> str:
         """The body as text. Larger than `limit`: an error, or with `cut` its beginning."""
@@ -248,7 +237,15 @@ class HttpTransport:
                 )
         else:
             unpacker.end()
-        return bytes(body[:limit]).decode("utf-8", errors="replace")
+        return without_secrets(bytes(body[:limit]).decode("utf-8", errors="replace"), self._secrets)
+
+
+def _with_wish(error: CollectorError, retry_after: timedelta | None) -> CollectorError:
+    """The error with what explains that the target is not asked for a while."""
+    if not retry_after:
+        return error
+    wish = f"It asks to be left alone for {retry_after.total_seconds():.0f} s."
+    return type(error)(f"{error} {wish}", source=error.source, permanent=error.permanent)
 
 
 class _Run:
@@ -278,3 +275,5 @@ class _Answer:
     status: int | None = None
     text: str | None = None
     served_at: datetime | None = None
+    retry_after: timedelta | None = None
+    refusal: CollectorError | None = None  # of an answer that is no success

@@ -24,8 +24,8 @@ NODES = 6
 SEED = 1
 FOLDER = ".gpufleet-demo"
 HISTORY_HOURS = 24
-LANGFUSE_SECRET_FILE = "secrets/langfuse"
-LITELLM_TOKEN_FILE = "secrets/litellm"
+LANGFUSE_KEY_FILE = "secrets/langfuse"
+LITELLM_KEY_FILE = "secrets/litellm"
 _PORT_FILE = "port"
 
 
@@ -64,8 +64,8 @@ def write_demo_config(folder: Path, port: int, *, nodes: int = NODES) -> Path:
     engines = [f"{address}{pod_path(one.pod)}/metrics" for one in places if has_endpoint(one)]
     ollamas = [f"{address}{pod_path(one.pod)}" for one in places if one.deployment.engine is Engine.OLLAMA]
     (folder / "secrets").mkdir(parents=True, exist_ok=True)
-    (folder / LANGFUSE_SECRET_FILE).write_text(SECRET_KEY, encoding="ascii")
-    (folder / LITELLM_TOKEN_FILE).write_text(LITELLM_KEY, encoding="ascii")
+    (folder / LANGFUSE_KEY_FILE).write_text(SECRET_KEY, encoding="ascii")
+    (folder / LITELLM_KEY_FILE).write_text(LITELLM_KEY, encoding="ascii")
     (folder / _PORT_FILE).write_text(str(port), encoding="ascii")
     path = folder / "gpufleet.toml"
     path.write_text(
@@ -90,12 +90,12 @@ def write_demo_config(folder: Path, port: int, *, nodes: int = NODES) -> Path:
         "[[sources.litellm]]\n"
         'name = "gateway"\n'
         f'url = "{address}{LITELLM}"\n'
-        f'bearer_token_file = "{LITELLM_TOKEN_FILE}"\n\n'
+        f'bearer_token_file = "{LITELLM_KEY_FILE}"\n\n'
         "[[sources.langfuse]]\n"
         'name = "traces"\n'
         f'url = "{address}{LANGFUSE}/v3"\n'
         f'public_key = "{PUBLIC_KEY}"\n'
-        f'secret_key_file = "{LANGFUSE_SECRET_FILE}"\n\n'
+        f'secret_key_file = "{LANGFUSE_KEY_FILE}"\n\n'
         "[[reports]]\n"
         'name = "daily"\n'
         'cron = "0 7 * * *"\n'

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.endurance.cluster import RunningCluster
-from gpufleet.demo import LANGFUSE_SECRET_FILE, LITELLM_TOKEN_FILE
+from gpufleet.demo import LANGFUSE_KEY_FILE, LITELLM_KEY_FILE
 from sample_data.kubernetes_faults import KubernetesFault
 from sample_data.kubernetes_routes import PREFIX as KUBERNETES
 from sample_data.langfuse_routes import PATH as LANGFUSE
@@ -102,9 +102,7 @@ def _events(site: Site) -> Iterator[Event]:
         do=lambda: _skew(cluster, tuple((path, 0.0) for path, _ in skewed)),
     )
 
-    tokens = {
-        name: (site.folder / name).read_text(encoding="ascii") for name in (LITELLM_TOKEN_FILE, LANGFUSE_SECRET_FILE)
-    }
+    tokens = {name: (site.folder / name).read_text(encoding="ascii") for name in (LITELLM_KEY_FILE, LANGFUSE_KEY_FILE)}
     yield from _failing(site, 0.57, 0.65, "unauthorized", [f"/faults/{nodes[6]}", *_paths(pods[3:5]), API_SERVER])
     yield Event(
         at_ratio=0.57,

@@ -78,6 +78,28 @@ def test_a_clock_that_is_set_back_does_not_keep_a_target_waiting() -> None:
     assert backoff.due(["a"], START - timedelta(hours=1)) == ["a"]
 
 
+def test_a_target_that_asks_to_be_left_alone_is_left_alone_for_at_least_that_long() -> None:
+    backoff = Backoff(interval_s=30, rng=Highest())
+    backoff.failed("a", START, retry_after=seconds(3600))
+    assert backoff.due(["a"], START + seconds(3599)) == []
+    assert backoff.due(["a"], START + seconds(3600)) == ["a"]
+
+
+def test_a_target_that_asks_for_less_than_its_pause_waits_its_pause() -> None:
+    backoff = Backoff(interval_s=30, rng=Highest())
+    backoff.failed("a", START)
+    backoff.failed("a", START, retry_after=seconds(5))
+    assert backoff.due(["a"], START + seconds(59)) == []
+    assert backoff.due(["a"], START + seconds(60)) == ["a"]
+
+
+def test_what_a_target_asked_for_ends_with_the_next_failure() -> None:
+    backoff = Backoff(interval_s=30, rng=Highest())
+    backoff.failed("a", START, retry_after=seconds(3600))
+    backoff.failed("a", START + seconds(3600))
+    assert backoff.due(["a"], START + seconds(3660)) == ["a"]
+
+
 def test_an_interval_longer_than_the_bound_is_kept() -> None:
     backoff = Backoff(interval_s=3600, rng=Highest())
     for _ in range(5):

@@ -124,7 +124,7 @@ def test_the_log_in_is_sent_and_never_told(web: Web) -> None:
     error = answer.error()
     assert isinstance(error, Unauthorized)
     assert "hush" not in str(error)
-    assert "It says: no" in str(error)
+    assert "It says" not in str(error)  # a server may quote the key that it refuses, whole or in part
     assert "hush" not in repr(answer)
 
 

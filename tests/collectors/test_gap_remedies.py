@@ -8,15 +8,17 @@ import pytest
 from collectors import SOURCES, remedy_of
 from collectors.dcgm.gaps import GIVEN_FOR_OTHERS, UNREPORTED_UNDER_MIG
 from collectors.kubernetes.cluster_view import BY_ANNOTATION, NO_LABELS
+from collectors.kubernetes.collector import OTHER_NAMESPACES
 from collectors.kubernetes.resources import RESOURCES
 from collectors.kubernetes_errors import Right, error_of_answer
-from collectors.litellm.scrape import NOBODY_ASKED
+from collectors.litellm.scrape import CUT, NOBODY_ASKED, REMOVED
 from collectors.nvml.gpm import NEEDS_HOPPER
 from collectors.nvml.processes import NO_POD_NAME, NOBODY_SEEN, NOT_IN_PROC, ONLY_PODS_AT_WORK
 from collectors.nvml.reader import EMPTY_MIG
 from collectors.nvml.refusals import refusal
 from collectors.nvml.table_reading import REMAP_PENDING, RESERVED_WITHIN_USED, UNDER_MIG, UNIFIED_MEMORY
 from collectors.ollama.collector import OLD_CONTEXT_REASON, UNCOUNTED_REASON
+from collectors.serving.processes import REASON as PROCESSES
 from gpufleet.doctor import LOSSES
 from planner.diagnosis import Lack
 from planner.readings import Gap
@@ -115,10 +117,14 @@ KUBERNETES = [
             strict=True,
         )
     ),
+    *(
+        Case("kubernetes", "{} {}: {}.", f"pods {words}: {_right('pods')}.", '"resources": ["pods"]', lack=Lack.PODS)
+        for words in ("are listed again and again", "are soon unknown")
+    ),
     Case(
         "kubernetes",
-        "{} {}: {}. {}",
-        f"pods are listed again and again: {_right('pods')}. ",
+        "{} cannot be read: {}. {}{}",
+        f"pods cannot be read: {_right('pods')}. Pods are unknown.{OTHER_NAMESPACES}",
         '"resources": ["pods"]',
         lack=Lack.PODS,
     ),
@@ -231,6 +237,9 @@ LANGFUSE = [
             "an observation was left out: its startTime is no time",
             "an observation was left out: {}",
             "{} of a row is no number: {}",
+            "{} of an observation is no number",
+            "{} of a model of {} is no number",
+            "a sum was left out: it is larger than anything that is counted",
         )
     ),
 ]
@@ -246,10 +255,8 @@ LITELLM = [
     ),
     Case(
         "litellm",
-        "the gateway removed {} series; what they had counted is kept only as long as gpufleet runs "
-        "(prometheus_metrics_ttl_seconds, prometheus_metrics_max_series_per_metric of LiteLLM)",
-        "the gateway removed 4 series; what they had counted is kept only as long as gpufleet runs "
-        "(prometheus_metrics_ttl_seconds, prometheus_metrics_max_series_per_metric of LiteLLM)",
+        REMOVED,
+        REMOVED,
         "Remove prometheus_metrics_ttl_seconds",
         lack=Lack.COUNTED_BEFORE,
     ),
@@ -259,6 +266,15 @@ LITELLM = [
         "LiteLLM",
         "90000 series, of which only the first 50000 were read: drop labels of persons by prometheus_metrics_config of "
         "LiteLLM",
+        "include_labels",
+        lack=Lack.PART_OF_USAGE,
+    ),
+    Case(
+        "litellm",
+        "more than {} names of models and owners: the use of any other is left out (see prometheus_metrics_config of "
+        "LiteLLM)",
+        "more than 100000 names of models and owners: the use of any other is left out (see prometheus_metrics_config "
+        "of LiteLLM)",
         "include_labels",
         lack=Lack.PART_OF_USAGE,
     ),
@@ -312,11 +328,12 @@ LITELLM = [
             "a day was left out: {}",
             "a part of a day ({}) was left out: {}",
             "{} of a part of a day ({}) is no number",
-            "{} is no count: {}",
+            "a value of {} is no count",
+            "a sum was left out: it is larger than anything that is counted",
         )
     ),
     Case("litellm", "line not read ({})", "line not read (no value)", NO_FIX, lack=Lack.LINES),
-    *_lines("litellm", "the answer ends in the middle of a line"),
+    *_lines("litellm", CUT),
 ]
 
 _NOT_SUPPORTED = refusal("nvmlDeviceGetTemperature", 3).reason
@@ -448,7 +465,21 @@ OLLAMA = [
     ),
 ]
 
+_SEVERAL_TARGETS = (
+    "several scrape targets are called {} and differ in {}; nobody can tell whether they are one server, so they were "
+    "not read: give each its own instance label, or leave out the label of Prometheus' replicas (Thanos: "
+    "--query.replica-label)"
+)
+
 SERVING = [
+    Case("serving", PROCESSES, PROCESSES, "Name each replica by its own address", lack=Lack.SERVERS),
+    Case(
+        "serving",
+        _SEVERAL_TARGETS.format("{}", "{}"),
+        _SEVERAL_TARGETS.format("node-a:8000", "shard"),
+        "an instance label of its own",
+        lack=Lack.SERVERS,
+    ),
     Case(
         "serving",
         "not scraped: {}: {}",
@@ -489,9 +520,11 @@ SERVING = [
             "it is split by labels nobody knows here ({}); added up",
             "its parts have different buckets and cannot be added up",
             "{} is given twice with different values; the first is kept",
-            "{} is not a number: {}",
+            "{} is not a number",
             "{}: {}",
             "{}: {}; it was left out",
+            "{}; it was left out",
+            "a part of it cannot be read; the sum was left out",
         )
     ),
 ]

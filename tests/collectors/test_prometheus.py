@@ -11,10 +11,12 @@ import pytest
 import requests
 from prometheus_api_client import exceptions as client_exceptions
 
-from collectors import prometheus
+from collectors import prometheus_session
 from collectors.errors import BadPayload, CollectorError, Unauthorized, Unreachable
-from collectors.prometheus import PrometheusReader, WindowTooLarge, error_of_exception, selector
+from collectors.prometheus import PrometheusReader, WindowTooLarge, selector
 from collectors.prometheus_config import PrometheusConfig
+from collectors.prometheus_samples import Remarks
+from collectors.prometheus_session import error_of_exception
 from tests.collectors.webs import Web, reply
 
 UNTIL = datetime(2026, 11, 22, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -44,11 +46,13 @@ def asked(web: Web) -> dict[str, str]:
 
 
 def test_raw_samples_are_asked_for_with_a_range_selector(web: Web) -> None:
-    web.answer = reply(200, success([{"metric": {"__name__": "A"}, "values": [[1.5, "2"], [3, "NaN"]]}]))
+    web.answer = reply(
+        200, success([{"metric": {"__name__": "A"}, "values": [[1795348750.5, "2"], [1795348800, "NaN"]]}])
+    )
     (series,) = reader(web).raw_samples('{__name__=~"A"}', seconds=60, until=UNTIL)
     assert asked(web) == {"query": '{__name__=~"A"}[60s]', "time": "1795348800.250"}
     assert series.metric == {"__name__": "A"}
-    assert series.values == [(1.5, "2"), (3.0, "NaN")]
+    assert series.values == [(1795348750.5, "2"), (1795348800.0, "NaN")]
 
 
 def test_the_clock_of_the_server_is_read(web: Web) -> None:
@@ -109,7 +113,7 @@ def test_a_limit_of_the_server_asks_for_smaller_windows(web: Web, status: int, m
 
 
 def test_an_answer_beyond_our_own_limit_asks_for_smaller_windows(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prometheus, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(prometheus_session, "MAX_ANSWER_BYTES", 1000)
     web.answer = reply(200, success([]) + b" " * 2000)
     assert type(error_of(web)) is WindowTooLarge
 
@@ -143,6 +147,89 @@ def test_a_web_page(web: Web) -> None:
 def test_an_answer_that_is_not_prometheus_s(web: Web, body: bytes) -> None:
     web.answer = reply(200, body, Content_Type="application/json")
     assert type(error_of(web)) is BadPayload
+
+
+@pytest.mark.parametrize("clock", ["NaN", "1e300", "-1e300", "Infinity", "0", "253402300900", "1" * 5000])
+def test_a_clock_that_is_none_is_an_error(web: Web, clock: str) -> None:
+    body = f'{{"status":"success","data":{{"resultType":"scalar","result":[{clock},"1"]}}}}'
+    web.answer = reply(200, body.encode(), Content_Type="application/json")
+    with pytest.raises(BadPayload):
+        reader(web).server_time()
+
+
+def test_an_answer_of_brackets_is_an_error(web: Web) -> None:
+    web.answer = reply(200, b"[" * 200_000, Content_Type="application/json")
+    assert type(error_of(web)) is BadPayload
+
+
+AT_S = 1795348770
+GOOD = {"metric": {"__name__": "A"}, "values": [[AT_S, "2"]]}
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"metric": {"__name__": "B"}, "values": None}, "in a shape that is not Prometheus's"),
+        ({"metric": {"__name__": "B"}, "values": [[AT_S, 2]]}, "in a shape that is not Prometheus's"),
+        ({"metric": {"__name__": "B"}, "values": [[-1, "2"]]}, "in a shape that is not Prometheus's"),
+        ({"metric": {"__name__": "B"}, "histograms": [[AT_S, {}]]}, "native histograms are not read"),
+        ({"metric": {"__name__": "B"}, "values": [[1e300, "2"]]}, "dated outside the time that was asked for"),
+        ({"metric": {"__name__": "B"}, "values": [[AT_S + 3600, "2"]]}, "dated outside the time that was asked for"),
+        ({"metric": {"__name__": "B"}, "values": [[AT_S - 3600, "2"]]}, "dated outside the time that was asked for"),
+        ({"metric": {"__name__": "B"}, "values": [[253402300900, "2"]]}, "dated outside the time that was asked for"),
+    ],
+)
+def test_what_cannot_be_read_of_one_series_costs_no_other(web: Web, bad: object, reason: str) -> None:
+    web.answer = reply(200, success([bad, GOOD]), Content_Type="application/json")
+    asking = reader(web)
+    series = asking.raw_samples("{a}", seconds=60, until=UNTIL)
+    assert {(one.metric["__name__"], *one.values) for one in series if one.values} == {("A", (AT_S, "2"))}
+    told = asking.remarks()
+    assert len(told.reasons) == 1
+    assert reason in told.reasons[0]
+    assert told.reasons[0].endswith("; the first: B")
+    assert not told.is_partial
+    assert asking.remarks().reasons == ()
+
+
+def test_one_malformed_label_set_costs_no_other(web: Web) -> None:
+    web.answer = reply(200, success([7, {"metric": {"job": "a"}, "value": [1, "1"]}], "vector"))
+    assert reader(web).label_sets("up", seconds=60, until=UNTIL) == [{"job": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("beside", "is_partial", "reasons"),
+    [
+        ({}, False, ()),
+        (
+            {"warnings": ["No StoreAPIs matched for this query"]},
+            True,
+            ("the server says that its answer may be incomplete: No StoreAPIs matched for this query",),
+        ),
+        ({"isPartial": True}, True, ("the server says that its answer is incomplete (isPartial)",)),
+        ({"isPartial": False}, False, ()),
+        (
+            {"warnings": ["PromQL warning: w"], "infos": ["PromQL info: i"]},
+            False,
+            ("the server remarks on its answer: PromQL warning: w", "the server remarks on its answer: PromQL info: i"),
+        ),
+        ({"infos": ["sidecar-2 is odd"]}, False, ("the server remarks on its answer: sidecar-2 is odd",)),
+        ({"warnings": "none", "infos": [7, None]}, False, ()),
+        (
+            {"warnings": ["a\n\u202eb"] * 100},
+            True,
+            ("the server says that its answer may be incomplete: a b",),
+        ),
+    ],
+)
+def test_what_a_server_says_beside_its_samples_is_kept(
+    web: Web, beside: dict[str, object], is_partial: bool, reasons: tuple[str, ...]
+) -> None:
+    told = {"status": "success", "data": {"resultType": "matrix", "result": [GOOD]}, **beside}
+    web.answer = reply(200, json.dumps(told).encode(), Content_Type="application/json")
+    asking = reader(web)
+    assert len(asking.raw_samples("{a}", seconds=60, until=UNTIL)) == 1
+    assert asking.remarks() == Remarks(reasons=reasons, is_partial=is_partial)
 
 
 def test_the_token_is_sent_and_never_told(web: Web, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

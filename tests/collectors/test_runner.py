@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from collectors.errors import Unauthorized, Unreachable
 from collectors.runner import run_once
 from collectors.source import Attempt
 from planner.readings import Batch, Gap, Reading, Subject
+from planner.serving_readings import CounterReading, HistogramReading, ServingSubject
 from planner.units import GpuUuid
 from store.database import open_engine
-from store.errors import StoreError
+from store.errors import StoreError, StoreFull
 from store.queries import source_health, watermarks
 from store.schema import migrate
 
@@ -128,6 +130,61 @@ def test_a_store_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
             run_once(engine, Scripted(attempt("t1", batch=batch())), NOW)
     finally:
         engine.dispose()
+
+
+def test_what_cannot_be_stored_is_that_target_s_failure_and_costs_the_others_nothing(engine: Engine) -> None:
+    who = ServingSubject(endpoint="t1", model="m")
+    no_number = CounterReading(subject=who, metric="generation_tokens", value=float("nan"), observed_at=NOW)
+    endless = HistogramReading(
+        subject=who, metric="ttft_s", bounds=(), counts=(), count=float("inf"), total=1.0, observed_at=NOW
+    )
+    odd = [
+        attempt("t1", batch=Batch(counters=(no_number,))),
+        attempt("t2", batch=Batch(histograms=(endless,))),
+        attempt("t3", batch=Batch(counters=(replace(no_number, metric="nobody_knows"),))),
+    ]
+    kept: list[str] = []
+    outcomes = run_once(
+        engine, Scripted(*odd, attempt("t4", batch=batch())), NOW, written=lambda _, one: kept.append(one.target)
+    )
+    assert [(one.target, one.ok, one.readings) for one in outcomes] == [
+        ("t1", False, 0),
+        ("t2", False, 0),
+        ("t3", False, 0),
+        ("t4", True, 1),
+    ]
+    assert kept == ["t1", "t2", "t3", "t4"]
+    health = {one.target: one for one in source_health(engine, NOW)}
+    assert "cannot be stored: OverflowError" in str(health["t2"].error)
+    assert health["t4"].error is None
+
+
+def test_a_collector_that_ends_with_an_exception_has_failed_and_keeps_what_it_had(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "Bearer s3cret is too large"
+
+    class Broken(Scripted):
+        def collect(self, now: datetime, watermarks: Mapping[str, datetime]) -> Iterator[Attempt]:
+            yield from super().collect(now, watermarks)
+            raise OverflowError(words)
+
+    outcomes = run_once(engine, Broken(attempt("t1", batch=batch())), NOW)
+    assert [(one.target, one.ok) for one in outcomes] == [("t1", True), ("scripted", False)]
+    health = {one.target: one for one in source_health(engine, NOW)}
+    assert "ended by OverflowError" in str(health["scripted"].error)
+    assert "s3cret" not in f"{health['scripted'].error} {caplog.text}"
+    assert "raised at" in caplog.text
+
+
+def test_a_store_that_fills_up_is_no_fault_of_the_target(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise StoreFull("no space left for the store")
+
+    monkeypatch.setattr("collectors.runner.write_batch", full)
+    with pytest.raises(StoreFull):
+        run_once(engine, Scripted(attempt("t1", batch=batch())), NOW)
+    assert source_health(engine, NOW) == ()
 
 
 def test_a_run_that_is_asked_to_stop_keeps_what_it_has_and_leaves_the_rest_for_the_next(engine: Engine) -> None:

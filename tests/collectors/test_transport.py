@@ -4,16 +4,21 @@ import gzip
 import ssl
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from collectors.bounded_http import BoundedHttp
 from collectors.config import HttpSourceConfig
-from collectors.errors import BadPayload, Unauthorized, Unreachable
+from collectors.errors import BadPayload, CollectorError, Unauthorized, Unreachable
 from collectors.http_answers import same_host
+from collectors.kubernetes_access import KubernetesApi
+from collectors.kubernetes_access_config import KubernetesAccessConfig
+from collectors.prometheus import PrometheusReader
+from collectors.prometheus_config import PrometheusConfig
 from collectors.transport import Fetched, HttpTransport, Question
 from tests.collectors.certificates import Certificates, make_certificates
 from tests.collectors.webs import Web, reply, serving
@@ -161,6 +166,46 @@ def test_a_refusal_with_an_odd_or_endless_body_is_still_a_refusal(web: Web, body
     assert "It says" not in str(fetched.error)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(b'{"error":"no"}')[:-4]),
+        ("gzip", b"not packed at all"),
+        ("br", b"xx"),
+        ("gzip, br", b"xx"),
+    ],
+)
+@pytest.mark.parametrize(("status", "kind"), [(401, Unauthorized), (403, Unauthorized), (503, Unreachable)])
+def test_a_refusal_whose_reason_cannot_be_read_is_still_that_refusal(
+    web: Web, status: int, kind: type[CollectorError], encoding: str, body: bytes
+) -> None:
+    web.answer = reply(status, body, Content_Encoding=encoding)
+    assert f"({status})" in str(fetch_one(f"{web.url}/metrics").error)
+    answer = BoundedHttp(HttpSourceConfig(name="test", timeout_s=5), max_body_bytes=1024).get(web.url)
+    assert (answer.status, type(answer.error())) == (status, kind)
+    with pytest.raises(kind, match=rf"\({status}\)"):
+        PrometheusReader(PrometheusConfig(name="test", url=web.url, timeout_s=5)).server_time()
+
+
+def test_a_refusal_whose_reason_never_arrives_is_still_that_refusal(web: Web) -> None:
+    released = threading.Event()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(401)
+        request.send_header("Content-Length", "1000")
+        request.end_headers()
+        request.wfile.flush()
+        released.wait(20)
+
+    web.answer = answer
+    assert type(fetch_one(f"{web.url}/metrics", timeout_s=0.5).error) is Unauthorized
+    answered = BoundedHttp(HttpSourceConfig(name="test", timeout_s=0.5), max_body_bytes=1024).get(web.url)
+    assert type(answered.error()) is Unauthorized
+    with pytest.raises(Unauthorized):
+        KubernetesApi(KubernetesAccessConfig(url=web.url, timeout_s=0.5), source="test").get("/version")
+    released.set()
+
+
 def test_a_compressed_refusal_is_not_unpacked_beyond_its_beginning(web: Web) -> None:
     web.answer = reply(500, gzip.compress(b"x" * 50_000_000, compresslevel=1), Content_Encoding="gzip")
     assert type(fetch_one(f"{web.url}/metrics").error) is Unreachable
@@ -213,6 +258,36 @@ def test_failing_targets_are_left_out_when_the_interval_is_nearly_over(web: Web)
     found = [fetched.url for fetched in transport.fetch_all(asked, max_concurrent=1)]
     released.set()
     assert found == [f"{web.url}/slow", f"{web.url}/works"]
+
+
+def busy(status: int, retry_after: str, date: str = "Mon, 16 Nov 2026 10:30:00 GMT") -> Any:
+    """Cannot answer now, and says when it may."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response_only(status)
+        for name, value in {"Date": date, "Retry-After": retry_after, "Content-Length": "0"}.items():
+            request.send_header(name, value)
+        request.end_headers()
+
+    return answer
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("header", ["120", "Mon, 16 Nov 2026 10:32:00 GMT"])
+def test_a_server_that_asks_to_be_left_alone_is_heeded_by_its_own_clock(web: Web, status: int, header: str) -> None:
+    web.answer = busy(status, header)
+    fetched = fetch_one(web.url)
+    assert type(fetched.error) is Unreachable
+    assert str(fetched.error).endswith(f"cannot answer now ({status}). It asks to be left alone for 120 s.")
+    assert fetched.retry_after == timedelta(seconds=120 + fetched.seconds)
+
+
+@pytest.mark.parametrize(("status", "header"), [(503, "soon"), (503, "-1"), (500, "120"), (200, "120")])
+def test_what_asks_for_nothing_is_not_left_alone(web: Web, status: int, header: str) -> None:
+    web.answer = busy(status, header)
+    fetched = fetch_one(web.url)
+    assert fetched.retry_after is None
+    assert "left alone" not in str(fetched.error)
 
 
 def test_the_server_s_clock_is_compared(web: Web) -> None:

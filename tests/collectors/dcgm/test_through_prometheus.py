@@ -13,6 +13,7 @@ from collectors.dcgm.through_prometheus import PrometheusCollector
 from collectors.errors import BadPayload, ClockSkew, Unreachable
 from collectors.prometheus import Series, WindowTooLarge
 from collectors.prometheus_config import PrometheusConfig
+from collectors.prometheus_samples import Remarks
 from collectors.prometheus_windows import MIN_WINDOW_S
 from collectors.source import Attempt
 from planner.hardware import MigMode
@@ -66,6 +67,9 @@ class FakeReader:
     def label_sets(self, selector: str, *, seconds: int, until: datetime) -> list[dict[str, str]]:
         self.selectors.append(selector)
         return self.up
+
+    def remarks(self) -> Remarks:
+        return Remarks()
 
     def close(self) -> None:
         pass
