@@ -257,7 +257,7 @@ def _rounded(value: float) -> str:
 
 
 def _punctuality(engine: Engine, simulated: SimulatedCluster, start: datetime, end: datetime) -> str:
-    healthy = [f"/nodes/{node.name}/" for node in simulated.nodes[5:]]
+    healthy = [f"/nodes/{node.name}" for node in simulated.nodes[5:]]
     found: Punctuality | None = punctuality(engine, "simulated", healthy, start, end)
     if found is None:
         return "no other exporter was read twice"

@@ -32,13 +32,17 @@ def moment(seconds: float | None, observed_at: datetime) -> datetime | None:
 
 @dataclass(slots=True, kw_only=True)
 class MetricReader:
-    """Reads one metric of one subject; `trouble` is what the page may have lost of it."""
+    """Reads one metric of one subject; `trouble` is what the page may have lost of it.
+
+    `born_after` is a moment at which the process that counts was not there yet, where no start is told.
+    """
 
     table: EngineTable
     metric: str
     subject: ServingSubject
     observed_at: datetime
     process_start: datetime | None
+    born_after: datetime | None
     gap_book: GapBook
     parts: Parts
     trouble: Trouble
@@ -204,9 +208,10 @@ class MetricReader:
         if totals and counts and totals.keys() != counts.keys():
             self.note(_UNREAD_PART)
         elif totals and counts:
+            start = self.process_start or self.born_after
             self._take_histogram(
                 {
-                    key: (Buckets(bounds=(), counts=(), count=count, total=totals[key]), self.process_start)
+                    key: (Buckets(bounds=(), counts=(), count=count, total=totals[key]), start)
                     for key, count in counts.items()
                 }
             )
@@ -242,7 +247,7 @@ class MetricReader:
         start = moment(values.created, self.observed_at) or self.process_start
         if start is not None:
             self.starts.append(start)
-        return start
+        return start or self.born_after
 
     def _say_what_is_added(self, cells: Iterable[Cell]) -> None:
         """Name labels that tell series apart and that the table does not know: adding them up is a guess."""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 
 from collectors.serving.histograms import Buckets, Contradiction, merged
+from collectors.serving.workers import Workers
 from planner.serving_readings import ServingSubject
 
 MAX_PARTS = 1_024
@@ -83,9 +84,13 @@ class _Memory:
 
 
 class Parts:
-    """The parts of all sums of one server, from page to page; pages come in the order of their time."""
+    """The parts of all sums of one server, from page to page; pages come in the order of their time.
+
+    `workers` are the processes behind its address, of an engine that names them.
+    """
 
     def __init__(self) -> None:
+        self.workers = Workers()
         self._sums: dict[Sum, _Memory] = {}
         self._names: set[str] = set()
 

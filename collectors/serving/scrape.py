@@ -4,7 +4,7 @@ What an engine says twice is taken once: a deprecated name beside its successor,
 the same figure from every tensor-parallel rank. Parts of one thing are added up: SGLang's streamed and other requests.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -70,6 +70,7 @@ def understand(
     groups = _groups(page, table, server, gaps)
     process_start = moment(page.process_started_s, observed_at) if table.tells_start else None
     starts: list[datetime] = [] if process_start is None else [process_start]
+    born = _born(page, parts, observed_at)
     for (metric, model, rank, worker), rows in groups.items():
         subject = ServingSubject(endpoint=server.endpoint, model=model, rank=_rank(rank, worker))
         reader = MetricReader(
@@ -78,6 +79,7 @@ def understand(
             subject=subject,
             observed_at=observed_at,
             process_start=None if worker else process_start,
+            born_after=born.get(worker),
             gap_book=gaps,
             parts=parts,
             trouble=_trouble(page, metric),
@@ -112,6 +114,12 @@ def _groups(
             subjects.add(subject)
         groups.setdefault((row.metric, *subject), {}).setdefault(cell.row_place, []).append((cell, values))
     return groups
+
+
+def _born(page: ReadPage, parts: Parts, observed_at: datetime) -> Mapping[str, datetime]:
+    if page.is_torn or page.is_cut:
+        return {}  # a worker that is missing here may be there all the same
+    return parts.workers.look({cell.worker for cell in page.values if cell.worker}, observed_at)
 
 
 def _trouble(page: ReadPage, metric: str) -> Trouble:

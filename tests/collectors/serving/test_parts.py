@@ -230,3 +230,36 @@ def test_an_engine_whose_counts_and_sums_fall_together_started_again(stored: Mak
     store.scrape(ttft(10, 100.0, created=False))
     store.scrape(ttft(2, 5.0, created=False))
     assert (store.values("ttft_s"), store.resets()) == ((2, 5.0), 1)
+
+
+def ray(**workers: float) -> str:
+    names = {worker: f'ReplicaId="{worker}",{E}' for worker in workers}
+    lines = [f"ray_vllm_generation_tokens_total{{{names[worker]}}} {count}" for worker, count in workers.items()]
+    lines += [f'ray_vllm_e2e_request_latency_seconds_bucket{{{names[worker]},le="+Inf"}} 4' for worker in workers]
+    lines += [f"ray_vllm_e2e_request_latency_seconds_sum{{{names[worker]}}} 2.0" for worker in workers]
+    lines += [f"ray_vllm_e2e_request_latency_seconds_count{{{names[worker]}}} 4" for worker in workers]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def test_a_worker_that_comes_counts_from_the_look_before_it(stored: Make) -> None:
+    store = stored(VLLM)
+    store.scrape(ray(r1=100, r2=900))
+    store.scrape(ray(r1=130))
+    assert store.counted("generation_tokens") == 30
+    store.scrape(ray(r3=50))  # r1 was ended, and this is its successor
+    store.scrape(ray(r3=60, r2=900))  # r2 was away, and is no new one
+    assert store.by_rank("generation_tokens") == {"r1": 30, "r2": 0, "r3": 60}
+    assert store.values("e2e_latency_s") == (4, 2.0)
+    store.restart_collector()
+    store.scrape(ray(r3=70, r4=500))  # nobody knows since when r4 is there
+    store.scrape(ray(r3=80, r4=500, r5=7))
+    assert store.by_rank("generation_tokens") == {"r1": 30, "r2": 0, "r3": 80, "r4": 0, "r5": 7}
+    assert store.resets() == 0
+
+
+def test_a_page_that_was_cut_does_not_make_a_worker_new(stored: Make) -> None:
+    store = stored(VLLM)
+    store.scrape(ray(r1=100)[:-3])
+    store.scrape(ray(r1=100, r2=900))
+    store.scrape(ray(r1=101, r2=901))
+    assert store.by_rank("generation_tokens") == {"r1": 1, "r2": 1}
