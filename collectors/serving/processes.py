@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from collectors.serving.gaps import GapBook
 from collectors.serving.scrape import Understood
+from planner.serving_readings import CounterReading, HistogramReading
 
 LOOKS = 10
 """After so many scrapes without a sign of a second process, counts are believed again."""
@@ -20,11 +21,9 @@ REASON = (
     "histograms are left out. Name each replica by its own address, or let Kubernetes discovery find the pods."
 )
 
-FALLEN = (
-    "its counts fell and it tells no start: whether it began anew or another process answered, the next scrape tells"
-)
-
 _SAME_START = timedelta(seconds=2)  # some round it, and clocks are set now and then
+
+_Counts = tuple[list[CounterReading], list[HistogramReading]]
 
 
 @dataclass(slots=True)
@@ -34,16 +33,25 @@ class Processes:
     last_start: datetime | None = None
     heights: deque[float] = field(default_factory=lambda: deque(maxlen=LOOKS))
     looks_since_sign: int = LOOKS
+    held: _Counts | None = None
 
     def look(self, understood: Understood, gaps: GapBook) -> None:
-        """Take a scrape in; where several processes answer, its counts go and a gap says so."""
+        """Take a scrape in; where several processes answer, its counts go and a gap says so.
+
+        Counts that fell without a start are held until the next scrape and handed over before it, unless it is back at
+        the former height: then another process had answered in between.
+        """
         if not understood.counters and not understood.histograms:
             return
         self.looks_since_sign = 0 if self._is_another(understood) else self.looks_since_sign + 1
-        if self.looks_since_sign < LOOKS or self._has_just_fallen(understood):
-            understood.counters.clear()
-            understood.histograms.clear()
-            gaps.note(None, REASON if self.looks_since_sign < LOOKS else FALLEN)
+        held, self.held = self.held, None
+        if self.looks_since_sign < LOOKS:
+            _take(understood)
+            gaps.note(None, REASON)
+        elif self._has_just_fallen(understood):
+            self.held = _take(understood)
+        elif held is not None and not self._is_back():
+            understood.counters[:0], understood.histograms[:0] = held
 
     def _is_another(self, understood: Understood) -> bool:
         start, last = understood.started_at, self.last_start
@@ -60,6 +68,17 @@ class Processes:
             return False
         *former, before, now = self.heights
         return now < before and not (former and before < former[-1])
+
+    def _is_back(self) -> bool:
+        *_, before, _, now = self.heights
+        return now >= before
+
+
+def _take(understood: Understood) -> _Counts:
+    counts = (list(understood.counters), list(understood.histograms))
+    understood.counters.clear()
+    understood.histograms.clear()
+    return counts
 
 
 def _returns(heights: list[float]) -> int:

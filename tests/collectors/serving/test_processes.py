@@ -20,16 +20,23 @@ def page(value: float, start: datetime | None) -> str:
 
 
 def counts(looks: Iterable[tuple[float, datetime | None]]) -> list[tuple[float | None, bool]]:
-    """Of each scrape of one address: the counter if it was kept, and whether the gap was told."""
+    """Of each scrape of one address: its counter if it was handed over, and whether the gap was told."""
+    return [(values[-1] if values else None, is_told) for values, is_told in handed_over(looks)]
+
+
+def handed_over(looks: Iterable[tuple[float, datetime | None]]) -> list[tuple[list[float], bool]]:
+    """The counters of each scrape, with those that an earlier one had held back, and whether the gap was told."""
     processes = Processes()
-    found: list[tuple[float | None, bool]] = []
+    found: list[tuple[list[float], bool]] = []
     for at, (value, start) in enumerate(looks):
         understood = told(page(value, start), at=AT + timedelta(seconds=30 * at)).understood
         gaps = GapBook(ENDPOINT)
         processes.look(understood, gaps)
         assert understood.gauges  # what one process says of itself is true of that process
-        kept = next((one.value for one in understood.counters), None)
-        found.append((kept, any(gap.reason == REASON for gap in gaps.gaps())))
+        assert [one.observed_at for one in understood.counters] == sorted(
+            one.observed_at for one in understood.counters
+        )
+        found.append(([one.value for one in understood.counters], any(gap.reason == REASON for gap in gaps.gaps())))
     return found
 
 
@@ -48,8 +55,13 @@ def test_without_starts_it_is_a_count_that_falls_and_comes_back_twice() -> None:
 
 
 def test_a_restart_without_a_start_is_stored_one_look_later() -> None:
-    found = counts([(100.0, None), (120.0, None), (5.0, None), (9.0, None), (20.0, None)])
-    assert found == [(100.0, False), (120.0, False), (None, False), (9.0, False), (20.0, False)]
+    found = handed_over([(100.0, None), (120.0, None), (5.0, None), (9.0, None), (20.0, None)])
+    assert found == [([100.0], False), ([120.0], False), ([], False), ([5.0, 9.0], False), ([20.0], False)]
+
+
+def test_a_second_restart_right_after_the_first_loses_neither() -> None:
+    found = handed_over([(120.0, None), (50.0, None), (9.0, None), (20.0, None)])
+    assert [values for values, _ in found] == [[120.0], [], [50.0, 9.0], [20.0]]
 
 
 @pytest.mark.parametrize("tells_start", [True, False])
