@@ -14,7 +14,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 def _http_url(url: str) -> str:
     """The URL as it will be used: http or https, with a host, without credentials, query or fragment."""
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError as error:  # brackets that hold no IPv6 address
+        raise ValueError("write a whole address: http://host:port/path, an IPv6 address in brackets") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("write a whole address: http://host:port/path")
     if "@" in parts.netloc:
@@ -23,6 +26,7 @@ def _http_url(url: str) -> str:
         raise ValueError("an address carries no query (?...) and no fragment (#...)")
     if re.search(r"[\x00-\x20\x7f]", parts.netloc + parts.path):
         raise ValueError("an address has no blanks and no control characters")
+    _refuse_odd_host(parts.hostname)
     try:
         port = parts.port
     except ValueError as error:
@@ -30,6 +34,18 @@ def _http_url(url: str) -> str:
     if port == 0:
         raise ValueError("the port is a number from 1 to 65535")
     return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+
+
+def _refuse_odd_host(host: str) -> None:
+    """What the libraries below would answer with errors of their own kinds, in the middle of a round."""
+    if ":" in host:
+        if not re.fullmatch(r"[0-9a-f:.]+(%[a-z0-9_.-]+)?", host, re.IGNORECASE):
+            raise ValueError("the host is no IPv6 address")
+        return
+    try:
+        host.encode("idna")
+    except UnicodeError as error:  # name resolution would raise the same
+        raise ValueError("the host is no name: its parts have 1 to 63 characters, between single dots") from error
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]

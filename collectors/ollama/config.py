@@ -9,10 +9,6 @@ from collectors.config import HttpSourceConfig, HttpUrl, target_name
 
 
 def _without_api_path(url: str) -> str:
-    try:
-        (urlsplit(url).hostname or "").encode("idna")
-    except UnicodeError as error:  # name resolution would raise the same, whichever server is asked
-        raise ValueError("the host is no name: its parts have 1 to 63 characters, between single dots") from error
     return url.rstrip("/").removesuffix("/api").rstrip("/")
 
 

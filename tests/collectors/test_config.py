@@ -50,12 +50,21 @@ def test_unknown_keys_are_refused(kind: str) -> None:
         ("http://gpu-a:0/", "port"),
         ("http://gpu-a:99999/", "port"),
         ("http://gpu a/", "blanks"),
+        ("http://gpu..a:9400/", "no name"),
+        (f"http://{'a' * 64}.example:9400/", "no name"),
+        ("http://[::1:9400/", "in brackets"),
+        ("http://[::1%]:9400/", "no IPv6 address|in brackets"),
     ],
 )
 def test_an_address_that_cannot_work_is_refused_with_the_reason(url: str, why: str) -> None:
     with pytest.raises(ValidationError, match=why) as caught:
         DcgmConfig(name="a", url=url)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["[::1]", "[fe80::1%eth0]", "[::ffff:10.0.0.7]", "10.0.0.7", "gpu-a.cluster.local."])
+def test_every_way_to_write_a_host_is_taken(host: str) -> None:
+    assert DcgmConfig(name="a", url=f"http://{host}:9400/metrics").urls == (f"http://{host}:9400/metrics",)
 
 
 @pytest.mark.parametrize("url", ["http://gpu-a:9400", "http://gpu-a:9400/"])
