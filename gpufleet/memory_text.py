@@ -40,7 +40,7 @@ def print_answer(document: dict[str, Any]) -> None:
     console.print(f"[bold]{VERDICTS[document['verdict']]}[/bold]")
     for reason in document["reasons"]:
         console.print(f"  {literal(reason)}")
-    if document["launch"]:
+    if document["launch"] and document["verdict"] != "does_not_fit":
         console.print(f"Start it with:\n  {literal(document['launch'])}")
     for sentence in document["assumed"]:
         console.print(f"note: {literal(sentence)}")
