@@ -114,6 +114,11 @@ class GpuChains:
         return tuple(one for one in self.devices if not one.is_empty)
 
     @property
+    def has_uses(self) -> bool:
+        """Whether anything that `told_by` tells is shown, and so whether what was assumed for it matters here."""
+        return any(engine.uses or engine.wholes for device in self.devices for engine in device.engines)
+
+    @property
     def empty_titles(self) -> tuple[str, ...]:
         """Devices on which nothing is known to be."""
         return tuple(one.title for one in self.devices if one.is_empty)

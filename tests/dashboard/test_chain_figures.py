@@ -132,6 +132,7 @@ def test_the_workload_that_made_the_pod_is_shown_where_kubernetes_tells_it() -> 
 def test_use_that_is_cut_out_of_longer_spans_is_called_a_guess() -> None:
     told = facts(
         device(0, "a"),
+        device(1, "b"),
         servers=[server("e:a", traffic(tokens=9), pod="a")],
         uses=[use(LLAMA, "search", cost=4.0)],
         told_by="gateway",
@@ -139,8 +140,10 @@ def test_use_that_is_cut_out_of_longer_spans_is_called_a_guess() -> None:
     )
     [team] = chain_of(told).engines[0].uses
     assert team.certainty is Certainty.GUESSED
-    page = part("gpu_chains", chains=gpu_chains(joined(told), "GPU-0"), window_s=3600.0)
-    assert "What gateway tells is a guess for this window: it tells spans of 24 h." in page
+    sentence = "What gateway tells is a guess for this window: it tells spans of 24 h."
+    assert sentence in part("gpu_chains", chains=gpu_chains(joined(told), "GPU-0"), window_s=3600.0)
+    # nothing that it tells is put down to the other device, so nothing there is a guess
+    assert sentence not in part("gpu_chains", chains=gpu_chains(joined(told), "GPU-1"), window_s=3600.0)
 
 
 def test_an_engine_that_cannot_be_split_keeps_its_tokens_and_says_why() -> None:
