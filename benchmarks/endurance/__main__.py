@@ -30,6 +30,7 @@ from benchmarks.endurance.conduct import (
     conduct,
     punctuality,
     resources,
+    taken_until,
 )
 from benchmarks.endurance.faults import Site, schedule
 from benchmarks.endurance.journal import account
@@ -144,7 +145,7 @@ def _run(folder: Path, minutes: float, nodes: int) -> tuple[str, bool]:
     end = datetime.now(UTC)
     engine = open_engine(f"sqlite:///{folder / 'demo.db'}")
     try:
-        journal = account(answers(folder / "journal.jsonl"))
+        journal = account(answers(folder / "journal.jsonl"), taken_until(engine))
         compared = list(agreements(engine, simulated, journal, f"127.0.0.1:{port}", begin))
         text = _text(
             engine,

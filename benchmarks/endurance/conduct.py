@@ -4,13 +4,14 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 from sqlalchemy import Engine, select
 
+from benchmarks.endurance.journal import GATEWAY_METRICS
 from store.database import reading
 from store.tables import CollectionAttempt, Source, table_of
 
@@ -90,6 +91,21 @@ def punctuality(
     return Punctuality(
         targets=len(reads), reads=sum(map(len, reads.values())), median_s=median(gaps), worst_s=max(gaps)
     )
+
+
+def taken_until(engine: Engine) -> dict[str, datetime]:
+    """When the last good look at each page of metrics had ended, by its path."""
+    with reading(engine) as connection:
+        rows = connection.execute(
+            select(_ATTEMPTS.c.target, _ATTEMPTS.c.started_at, _ATTEMPTS.c.seconds).where(_ATTEMPTS.c.ok)
+        ).all()
+    found: dict[str, datetime] = {}
+    for target, started_at, seconds in rows:
+        path = "/" + target.partition("/")[2]
+        page = GATEWAY_METRICS if f"{path}/metrics/" == GATEWAY_METRICS else f"{path}/metrics"
+        ended_at = started_at + timedelta(seconds=seconds)
+        found[page] = max(ended_at, found.get(page, ended_at))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,8 +45,13 @@ class Account:
         return restarts[last - 1] if last else None
 
 
-def account(answers: Iterable[Answer]) -> Account:
-    """Sort the lines of a journal by what they are of."""
+def account(answers: Iterable[Answer], taken_until: Mapping[str, datetime] | None = None) -> Account:
+    """Sort the lines of a journal by what they are of.
+
+    `taken_until` is when the reader ended its last look by path: an answer that was under way when the reader was told
+    to stop is left to its next start, and is in neither account.
+    """
+    ends = taken_until or {}
     told = sorted(answers, key=lambda one: one.at)
     states: defaultdict[str, list[tuple[datetime, bool]]] = defaultdict(list)
     restarts: defaultdict[str, list[datetime]] = defaultdict(list)
@@ -66,6 +71,8 @@ def account(answers: Iterable[Answer]) -> Account:
             restarts[served].append(one.at)
     read: defaultdict[str, list[datetime]] = defaultdict(list)
     for one in told:
+        if one.path in ends and one.at > ends[one.path]:
+            continue
         if one.method == "GET" and one.status == 200 and one.whole and not _fails(states.get(one.path, ()), one):
             read[one.path].append(one.at)
     return Account(

@@ -47,6 +47,12 @@ def test_a_restart_takes_along_what_was_done_since_the_last_look() -> None:
     assert spans(answer(1), answer(2), upgrade, answer(3)) == [(1, 2), (2.5, 3)]
 
 
+def test_an_answer_that_the_reader_no_longer_took_is_in_neither_account() -> None:
+    told = [answer(1), answer(2), answer(3)]
+    assert account(told, {POD: at(2.5)}).counted(POD) == [(at(1), at(2))]
+    assert account(told, {"/pods/chat/other/metrics": at(2.5)}).counted(POD) == [(at(1), at(3))]
+
+
 def test_new_names_of_an_exporter_are_no_restart() -> None:
     path = "/nodes/node-1/metrics"
     renamed = answer(2.5, "/faults/node-1/generation-change", method="POST")
