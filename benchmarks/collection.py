@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -151,11 +152,11 @@ def measure(fleet: Fleet, rounds: int) -> list[tuple[str, ...]]:
         (f"{len(fleet.servers):,} serving endpoints", serving, fleet.servers),
     ):
         bare(urls[:AT_ONCE])  # the simulator's own caches
-        first = spent(lambda collector=collector: ours(collector))  # type: ignore[misc]
+        first = spent(partial(ours, collector))
         later, other = [], []
         for _ in range(rounds):
-            other.append(spent(lambda urls=urls: bare(urls)))  # type: ignore[misc]
-            later.append(spent(lambda collector=collector: ours(collector)))  # type: ignore[misc]
+            other.append(spent(partial(bare, urls)))
+            later.append(spent(partial(ours, collector)))
         rows.append(
             (
                 label,

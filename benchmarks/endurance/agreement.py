@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, select
 
-from benchmarks.endurance.journal import GATEWAY_METRICS, Account
+from benchmarks.endurance.journal import GATEWAY_METRICS, Account, Span
 from planner.serving_readings import ServingEngine
-from sample_data.cluster import SimulatedCluster
+from sample_data.cluster import SimulatedCluster, SimulatedNode
 from sample_data.deployments import Deployment
 from sample_data.litellm_gateway import gateway_places
 from sample_data.model_use import NANO, Use, added, callers, use_between
@@ -77,16 +77,16 @@ class _Comparison:
 
 
 def agreements(
-    engine: Engine, cluster: SimulatedCluster, account: Account, address: str, begin: datetime
+    engine: Engine, cluster: SimulatedCluster, account: Account, address: str, run: Span
 ) -> Iterator[Agreement]:
-    """All comparisons; `address` is the `host:port` of the simulated cluster, `begin` when the run began."""
-    end = datetime.now(UTC) + _HOUR
-    yield from _engine_counters(engine, cluster, account, address, begin - _HOUR, end)
-    yield from _engine_histograms(engine, cluster, account, address, begin - _HOUR, end)
-    yield from _gateway_counters(engine, cluster, account, begin - _HOUR, end)
+    """All comparisons; `address` is the `host:port` of the simulated cluster, `run` when the run began and ended."""
+    begin, end = run[0] - _HOUR, run[1] + _HOUR
+    yield from _engine_counters(engine, cluster, account, address, begin, end)
+    yield from _engine_histograms(engine, cluster, account, address, begin, end)
+    yield from _gateway_counters(engine, cluster, account, begin, end)
     yield from _told_usage(engine, cluster, end)
     yield from _device_samples(engine, cluster, account)
-    yield _kubernetes(engine, cluster)
+    yield _kubernetes(engine, cluster, run[1])
 
 
 def _engines(cluster: SimulatedCluster, account: Account, address: str) -> Iterator[tuple[str, ServingPod, list[Work]]]:
@@ -228,9 +228,11 @@ def _device_samples(engine: Engine, cluster: SimulatedCluster, account: Account)
     for uuid, *row in rows:
         by_gpu[uuid].append(row)
     comparisons = {name: _Comparison(_SAMPLE_TITLES[name]) for name in columns}
+    scrapes = _Comparison("Scrapes of exporters, by node")
     for node in cluster.nodes:
-        path = metrics_path(node.name)
-        states = _States(account, path, lambda at, since, node=node: node_state(node, at, counters_since=since))  # type: ignore[misc]
+        states = _States(account, node)
+        moments = {row[1] for gpu in node.gpus for row in by_gpu.get(gpu.uuid, ())}
+        scrapes.add(node.name, len(states.times), float(len(moments)))
         for position, gpu in enumerate(node.gpus):
             for gi_id, observed_ms, *values in by_gpu.get(gpu.uuid, ()):
                 state = states.nearest(from_ms(int(observed_ms or 0)))[position]
@@ -240,7 +242,7 @@ def _device_samples(engine: Engine, cluster: SimulatedCluster, account: Account)
                         comparisons[name].add(
                             f"{node.name} {gpu.uuid} {observed_ms}", told[name], value, tolerance=_TOLERANCES[name]
                         )
-    for comparison in comparisons.values():
+    for comparison in (scrapes, *comparisons.values()):
         yield comparison.result()
 
 
@@ -264,18 +266,21 @@ _TOLERANCES = {
 class _States:
     """States of one node at the moments of its exporter's good answers."""
 
-    def __init__(
-        self, account: Account, path: str, state: Callable[[datetime, datetime | None], tuple[GpuState, ...]]
-    ) -> None:
-        self._times = account.read.get(path, ())
-        self._since = {at: account.last_restart(path, at) for at in self._times}
-        self._state = state
+    def __init__(self, account: Account, node: SimulatedNode) -> None:
+        self._node = node
+        self._path = metrics_path(node.name)
+        self._account = account
         self._known: dict[datetime, tuple[GpuState, ...]] = {}
 
+    @property
+    def times(self) -> tuple[datetime, ...]:
+        return self._account.read.get(self._path, ())
+
     def nearest(self, at: datetime) -> tuple[GpuState, ...]:
-        moment = min(self._times, key=lambda time: abs(time - at))
+        moment = min(self.times, key=lambda time: abs(time - at))
         if moment not in self._known:
-            self._known[moment] = self._state(moment, self._since[moment])
+            since = self._account.last_restart(self._path, moment)
+            self._known[moment] = node_state(self._node, moment, counters_since=since)
         return self._known[moment]
 
 
@@ -299,10 +304,10 @@ def _told_of(state: GpuState, gi_id: int | None) -> Mapping[str, float]:
     return told
 
 
-def _kubernetes(engine: Engine, cluster: SimulatedCluster) -> Agreement:
+def _kubernetes(engine: Engine, cluster: SimulatedCluster, at: datetime) -> Agreement:
     """Names of nodes and of pods with GPUs at the end."""
     comparison = _Comparison("Nodes and pods of Kubernetes at the end")
-    known = cluster_state(engine, datetime.now(UTC), "default")
+    known = cluster_state(engine, at, "default")
     nodes = {node.name for node in (known.nodes if known is not None else None) or ()}
     pods = {pod.uid for pod in (known.pods if known is not None else None) or ()}
     for node in cluster.nodes:

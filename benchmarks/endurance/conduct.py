@@ -11,7 +11,7 @@ from statistics import median
 
 from sqlalchemy import Engine, select
 
-from benchmarks.endurance.journal import GATEWAY_METRICS
+from benchmarks.endurance.journal import GATEWAY_METRICS, Span
 from store.database import reading
 from store.tables import CollectionAttempt, Source, table_of
 
@@ -93,19 +93,20 @@ def punctuality(
     )
 
 
-def taken_until(engine: Engine) -> dict[str, datetime]:
-    """When the last good look at each page of metrics had ended, by its path."""
+def good_looks(engine: Engine) -> dict[str, list[Span]]:
+    """When each good look at a page of metrics began and ended, by its path and in order."""
     with reading(engine) as connection:
         rows = connection.execute(
-            select(_ATTEMPTS.c.target, _ATTEMPTS.c.started_at, _ATTEMPTS.c.seconds).where(_ATTEMPTS.c.ok)
+            select(_ATTEMPTS.c.target, _ATTEMPTS.c.started_at, _ATTEMPTS.c.seconds)
+            .where(_ATTEMPTS.c.ok)
+            .order_by(_ATTEMPTS.c.started_at)
         ).all()
-    found: dict[str, datetime] = {}
+    found: defaultdict[str, list[Span]] = defaultdict(list)
     for target, started_at, seconds in rows:
         path = "/" + target.partition("/")[2]
         page = GATEWAY_METRICS if f"{path}/metrics/" == GATEWAY_METRICS else f"{path}/metrics"
-        ended_at = started_at + timedelta(seconds=seconds)
-        found[page] = max(ended_at, found.get(page, ended_at))
-    return found
+        found[page].append((started_at, started_at + timedelta(seconds=seconds)))
+    return dict(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

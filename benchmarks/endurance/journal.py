@@ -2,9 +2,9 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from benchmarks.endurance.cluster import Answer
@@ -14,14 +14,19 @@ from sample_data.litellm_routes import PATH as LITELLM
 
 GATEWAY_METRICS = f"{LITELLM}/metrics/"
 Span = tuple[datetime, datetime]
+_SLACK = timedelta(seconds=1)  # looks are dated before they are waited for, and lie many seconds apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """`read` has the moments of all good answers by path, `restarts` those at which the counters there began anew."""
+    """`read` has the moments of all good answers by path, `restarts` those at which the counters there began anew.
+
+    `untaken` is how many good answers nobody took any more.
+    """
 
     read: Mapping[str, tuple[datetime, ...]]
     restarts: Mapping[str, tuple[datetime, ...]]
+    untaken: int = 0
 
     def counted(self, path: str) -> list[Span]:
         """Spans whose work a reader of every good answer has seen: what a restart took along is in none of them."""
@@ -45,13 +50,12 @@ class Account:
         return restarts[last - 1] if last else None
 
 
-def account(answers: Iterable[Answer], taken_until: Mapping[str, datetime] | None = None) -> Account:
+def account(answers: Iterable[Answer], looks: Mapping[str, Sequence[Span]] | None = None) -> Account:
     """Sort the lines of a journal by what they are of.
 
-    `taken_until` is when the reader ended its last look by path: an answer that was under way when the reader was told
-    to stop is left to its next start, and is in neither account.
+    `looks` are the reader's good looks by path, in order: an answer to one that had stopped waiting or was ended is in
+    neither account, since counters tell it again with the next one.
     """
-    ends = taken_until or {}
     told = sorted(answers, key=lambda one: one.at)
     states: defaultdict[str, list[tuple[datetime, bool]]] = defaultdict(list)
     restarts: defaultdict[str, list[datetime]] = defaultdict(list)
@@ -70,15 +74,24 @@ def account(answers: Iterable[Answer], taken_until: Mapping[str, datetime] | Non
         if kind == FaultKind.COUNTER_RESET or (kind == FaultKind.GENERATION_CHANGE and not is_node):
             restarts[served].append(one.at)
     read: defaultdict[str, list[datetime]] = defaultdict(list)
+    untaken = 0
     for one in told:
-        if one.path in ends and one.at > ends[one.path]:
+        if one.method != "GET" or one.status != 200 or not one.whole or _fails(states.get(one.path, ()), one):
             continue
-        if one.method == "GET" and one.status == 200 and one.whole and not _fails(states.get(one.path, ()), one):
+        if looks is None or one.path not in looks or _is_taken(looks[one.path], one.at):
             read[one.path].append(one.at)
+        else:
+            untaken += 1
     return Account(
         read={path: tuple(times) for path, times in read.items()},
         restarts={path: tuple(times) for path, times in restarts.items()},
+        untaken=untaken,
     )
+
+
+def _is_taken(looks: Sequence[Span], at: datetime) -> bool:
+    place = bisect_right(looks, at + _SLACK, key=lambda look: look[0])
+    return place > 0 and at <= looks[place - 1][1] + _SLACK
 
 
 def _served(fault_path: str) -> str:

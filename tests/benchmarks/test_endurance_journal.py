@@ -48,9 +48,12 @@ def test_a_restart_takes_along_what_was_done_since_the_last_look() -> None:
 
 
 def test_an_answer_that_the_reader_no_longer_took_is_in_neither_account() -> None:
-    told = [answer(1), answer(2), answer(3)]
-    assert account(told, {POD: at(2.5)}).counted(POD) == [(at(1), at(2))]
-    assert account(told, {"/pods/chat/other/metrics": at(2.5)}).counted(POD) == [(at(1), at(3))]
+    told = [answer(minute) for minute in (1, 2, 3, 4, 5)]
+    looks = [(at(minute - 0.01), at(minute + 0.01)) for minute in (1, 2, 4)]
+    found = account(told, {POD: looks})
+    assert (found.read[POD], found.untaken) == ((at(1), at(2), at(4)), 2)
+    assert account(told, {"/pods/chat/other/metrics": looks}).counted(POD) == [(at(1), at(5))]
+    assert account(told, {POD: []}).counted(POD) == []
 
 
 def test_new_names_of_an_exporter_are_no_restart() -> None:
